@@ -1,0 +1,99 @@
+"""Batches of data that fits in memory, and a frozen teacher's outputs, computed once.
+
+Lesson: notebooks/01_soft_targets.ipynb.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Batches", "teacher_outputs"]
+
+
+class Batches:
+    """Index slices of tensors that lie in memory, in a new order each epoch.
+
+    One indexing call per tensor and batch replaces the fetching and collating of single examples, which costs more
+    than a small model's step. Tensors are kept together: row i of each belongs to the same example, so a teacher's
+    precomputed outputs stay with their inputs.
+
+    Args:
+        tensors: Tensors that share their first axis.
+        batch_size: Examples per batch, at least 1; the last batch may be smaller.
+        seed: Seed of the orders: equal seeds give equal orders, epoch by epoch. None keeps the given order.
+        drop_last: Leave out a last batch that is smaller.
+
+    Raises:
+        ValueError: If there is no tensor or example, the lengths differ or the batch size is not positive.
+
+    Example:
+        >>> for x, y in Batches(torch.arange(3), torch.arange(3) * 10, batch_size=2):
+        ...     print(x, y)
+        tensor([0, 1]) tensor([ 0, 10])
+        tensor([2]) tensor([20])
+    """
+
+    def __init__(self, *tensors: Tensor, batch_size: int, seed: int | None = None, drop_last: bool = False) -> None:
+        """See the class."""
+        lengths = [len(tensor) for tensor in tensors]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"tensors must share their first axis, got lengths {lengths}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not lengths[0] or (drop_last and lengths[0] < batch_size):
+            raise ValueError(f"{lengths[0]} examples make no batch of {batch_size}: every epoch would be empty")
+        self.tensors = tensors
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        whole, rest = divmod(len(self.tensors[0]), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """One epoch."""
+        size = self.batch_size
+        if self._generator is None:
+            for start in range(0, len(self) * size, size):
+                yield tuple(tensor[start : start + size] for tensor in self.tensors)
+            return
+        order = torch.randperm(len(self.tensors[0]), generator=self._generator).to(self.tensors[0].device)
+        for start in range(0, len(self) * size, size):
+            rows = order[start : start + size]
+            yield tuple(tensor[rows] for tensor in self.tensors)
+
+
+@torch.no_grad()
+def teacher_outputs(teacher: nn.Module, inputs: Tensor, *, batch_size: int = 1024) -> Tensor:
+    """Compute a frozen teacher's outputs once, in the order of the inputs, to be batched together with them.
+
+    Valid only while student and teacher see the same inputs: with augmentation, call the teacher inside ``step`` on
+    the augmented batch instead.
+
+    Args:
+        teacher: Put in eval mode for the call and restored afterwards, sub-module by sub-module.
+        inputs: All inputs, examples first.
+        batch_size: Examples per forward pass; it changes memory and speed only.
+
+    Returns:
+        Outputs, examples first, without gradient.
+
+    Raises:
+        ValueError: If the batch size is not positive or there are no inputs.
+
+    Example:
+        >>> teacher_outputs(nn.Flatten(), torch.zeros(5, 2, 2), batch_size=2).shape
+        torch.Size([5, 4])
+    """
+    if batch_size < 1 or not len(inputs):
+        raise ValueError(f"need at least one input and a positive batch_size, got {len(inputs)} and {batch_size}")
+    modes = [(module, module.training) for module in teacher.modules()]
+    teacher.eval()
+    try:
+        return torch.cat([teacher(chunk) for chunk in inputs.split(batch_size)])
+    finally:
+        for module, training in modes:
+            module.training = training
