@@ -1,0 +1,61 @@
+"""One session of the lab: its threads, its seed, and the environment variables it obeys.
+
+``KDREF_SEED`` is the base seed (0), ``KDREF_JOBS`` the worker processes of ``lab.replicate`` (one per processor),
+``KDREF_PROGRESS=off`` hides the progress bars. Lesson: notebooks/00_start_here.ipynb.
+"""
+
+import os
+
+import torch
+
+__all__ = ["base_seed", "jobs", "progress_on", "setup"]
+
+
+def setup() -> None:
+    """Make this session repeatable: one thread, deterministic algorithms, the global generator seeded.
+
+    Call it in a notebook's first cell. Worker processes inherit the one thread. On a GPU, operations that have no
+    deterministic version raise an error instead of giving other numbers at every run.
+
+    Example:
+        >>> setup()
+        >>> torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        (1, True)
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(base_seed())
+
+
+def base_seed() -> int:
+    """The seed that a lesson's other seeds are counted from: ``KDREF_SEED``, or 0.
+
+    Raises:
+        ValueError: If ``KDREF_SEED`` is not a whole number, or negative.
+    """
+    return _whole_number("KDREF_SEED", default=0, smallest=0)
+
+
+def jobs() -> int:
+    """How many processes run seeds in parallel: ``KDREF_JOBS``, or one per processor.
+
+    Raises:
+        ValueError: If ``KDREF_JOBS`` is not a whole number, or less than 1.
+    """
+    return _whole_number("KDREF_JOBS", default=os.cpu_count() or 1, smallest=1)
+
+
+def progress_on() -> bool:
+    """Whether progress bars are shown: they are, unless ``KDREF_PROGRESS`` is ``off``."""
+    return os.environ.get("KDREF_PROGRESS") != "off"
+
+
+def _whole_number(variable: str, *, default: int, smallest: int) -> int:
+    text = os.environ.get(variable, "")
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < smallest:
+        raise ValueError(f"{variable} must be a whole number of at least {smallest}, got {text!r}: change or unset it")
+    return int(text)

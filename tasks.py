@@ -1,0 +1,170 @@
+"""The project's commands, on every system: ``python3 tasks.py course``, ``test``, ``notebooks`` or ``claims``.
+
+Standard library only: this file makes the environment in which everything else runs.
+"""
+
+from __future__ import annotations  # so that an old Python gets as far as the message below
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+STAMP = VENV / ".kdref-installed"  # written last: an interrupted installation has none and is repeated
+OLDEST_PYTHON = (3, 11)
+PARALLEL = ["-n", "2", "--dist", "loadscope", "--durations=15"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    if sys.version_info < OLDEST_PYTHON:
+        found = "{}.{}.{} ({})".format(*sys.version_info[:3], sys.executable)
+        print(f"kdref needs Python 3.11 or newer, and this is {found}. Name a newer one: python3.12 tasks.py course")
+        print("or, with make: make course PYTHON=python3.12")
+        return 1
+    os.chdir(ROOT)
+    try:
+        return int(options.command(options))
+    except subprocess.CalledProcessError as error:
+        print(f"\nfailed with exit code {error.returncode}: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(prog="tasks.py", description="The commands of kdref.")
+    top.add_argument(
+        "--no-venv", action="store_true", help="use the Python that runs this (conda, say) and install nothing"
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    course = commands.add_parser("course", help="install, check the installation and open the first lesson")
+    course.set_defaults(command=run_course)
+    test = commands.add_parser("test", help="install, then check style, types, code and notebooks")
+    test.set_defaults(command=run_test)
+    notebooks = commands.add_parser("notebooks", help="build notebooks from notebooks/src and execute them")
+    notebooks.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers; all without")
+    notebooks.set_defaults(command=run_notebooks)
+    claims = commands.add_parser("claims", help="execute the lessons with other seeds: do their claims hold?")
+    claims.add_argument("--seeds", nargs="+", default=["0", "1000", "2000"], metavar="SEED")
+    claims.set_defaults(command=run_claims)
+    return top
+
+
+def run_course(options: argparse.Namespace) -> int:
+    """Install, check and open JupyterLab."""
+    python = prepare(options)
+    subprocess.run([python, "-m", "kdref", "doctor"], check=True)
+    lab = subprocess.Popen([python, "-m", "kdref", "start"])
+    while True:
+        try:
+            return lab.wait()
+        except KeyboardInterrupt:  # Jupyter got it too, and asks whether to stop
+            continue
+
+
+def run_test(options: argparse.Namespace) -> int:
+    """Run every check in turn, stop at the first that fails, and say where the time went."""
+    start = time.monotonic()
+    python = prepare(options)
+    times = [("installation", time.monotonic() - start)]
+    lessons = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")], key=seconds)[::-1]
+    pytest = [python, "-m", "pytest", *PARALLEL]
+    strict = ["--nbval", "--nbval-current-env", "-p", "no:randomly", "--no-loadscope-reorder"]  # the longest first
+    checks = [
+        ("style: ruff format", [python, "-m", "ruff", "format", "--check", "."]),
+        ("style: ruff check", [python, "-m", "ruff", "check", "."]),
+        ("types: mypy --strict", [python, "-m", "mypy", "--strict", "kdref"]),
+        ("tests and doctests: pytest", pytest),
+        ("notebooks: pytest --nbval", [*pytest, *strict, *map(str, lessons)]),
+    ]
+    code = 0
+    for heading, command in checks:
+        print(f"\n===== {heading}", flush=True)
+        start = time.monotonic()
+        code = subprocess.run(command, env=environment()).returncode
+        times.append((heading, time.monotonic() - start))
+        print(f"===== {heading}: {'FAILED' if code else 'passed'} after {times[-1][1]:.0f} s", flush=True)
+        if code:
+            break
+    print("\nwhere the time went")
+    for heading, elapsed in [*times, ("together", sum(elapsed for _, elapsed in times))]:
+        print(f"{elapsed:8.1f} s  {heading}")
+    return code
+
+
+def run_notebooks(options: argparse.Namespace) -> int:
+    """Build the notebooks that learners open from their sources."""
+    build = [prepare(options), "-m", "kdref.lab.notebooks", "build", *options.lessons]
+    return subprocess.run(build, env=environment()).returncode
+
+
+def run_claims(options: argparse.Namespace) -> int:
+    """Execute the lessons with other base seeds and look at their assertions."""
+    claims = [prepare(options), "-m", "kdref.lab.notebooks", "claims", "--seeds", *options.seeds]
+    return subprocess.run(claims, env=environment()).returncode
+
+
+def prepare(options: argparse.Namespace) -> str:
+    """Return the Python to use, after installing what it needs if that has changed since the last time."""
+    if options.no_venv:
+        return sys.executable
+    python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = fingerprint()
+    if python.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
+        return str(python)
+    print(
+        f"Installing into {VENV}: PyTorch and JupyterLab are large, so this takes minutes the first time.", flush=True
+    )
+    STAMP.unlink(missing_ok=True)
+    make_venv()
+    install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    subprocess.run([*install, "-r", "requirements.txt", "-e", "."], check=True)
+    STAMP.write_text(wanted, encoding="utf-8")
+    return str(python)
+
+
+def make_venv() -> None:
+    """Make the virtual environment, from nothing if another Python made the one that is there."""
+    if Path(sys.prefix).resolve() == VENV.resolve():  # this very Python lives in it
+        return
+    try:
+        import ensurepip  # noqa: F401  Debian keeps it in a package of its own
+    except ImportError:
+        sys.exit("This Python cannot make virtual environments. On Debian or Ubuntu: sudo apt install python3-venv")
+    config = VENV / "pyvenv.cfg"
+    same = config.exists() and "version = {}.{}.".format(*sys.version_info) in config.read_text(encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "venv", *([] if same else ["--clear"]), str(VENV)], check=True)
+
+
+def fingerprint() -> str:
+    """Hash what an installation depends on: the requirements, the interpreter and the folder."""
+    parts = [Path("requirements.txt").read_bytes(), Path("pyproject.toml").read_bytes()]
+    parts += [sys.version.encode(), str(ROOT).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """One thread per process, no progress bars and the base seed 0, whatever the user has set."""
+    ours = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KDREF_PROGRESS": "off", "KDREF_JOBS": "1"}
+    quiet = {"PYTHONUTF8": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("KDREF_SEED", "KDREF_DATA")}
+    return {**inherited, **ours, **quiet}
+
+
+def seconds(notebook: Path) -> float:
+    """How long the notebook took when it was built."""
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    return float(metadata.get("kdref", {}).get("seconds", 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
