@@ -4,13 +4,14 @@ Lesson: notebooks/01_soft_targets.ipynb.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from kdref.lab.session import progress_on
 
 __all__ = ["fit"]
 
@@ -131,6 +132,5 @@ def _blame(terms: Mapping[str, Tensor], epoch: int) -> str:
 def _bar(epochs: int, progress: bool | None) -> Any:
     from tqdm.auto import tqdm  # an ipywidgets bar in a notebook, a text bar on a terminal
 
-    if progress is None:
-        progress = os.environ.get("KDREF_PROGRESS") != "off"
-    return tqdm(total=epochs, unit="epoch", leave=False, disable=not progress)
+    shown = progress_on() if progress is None else progress
+    return tqdm(total=epochs, unit="epoch", leave=False, disable=not shown)

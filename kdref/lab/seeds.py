@@ -4,11 +4,12 @@ Lesson: notebooks/01_soft_targets.ipynb.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from kdref.lab import session
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -53,7 +54,7 @@ def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int 
 
 def run_many(run: Run, pairs: Sequence[tuple[int, str]], *, jobs: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield a row for each (seed, arm) as soon as it is done, in any order: the parallel engine of ``replicate``."""
-    jobs = int(os.environ.get("KDREF_JOBS", os.cpu_count() or 1)) if jobs is None else jobs
+    jobs = session.jobs() if jobs is None else jobs
     if jobs == 1 or len(pairs) == 1:
         return (_one(run, seed, arm) for seed, arm in pairs)
     import joblib
