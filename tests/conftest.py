@@ -1,0 +1,18 @@
+"""Every test process: one thread, no progress bars, the base seed 0, and examples drawn the same way each time.
+
+The network is cut by pytest's options in pyproject.toml: only this computer can be connected to.
+"""
+
+import os
+
+import hypothesis
+import torch
+
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", KDREF_PROGRESS="off", KDREF_JOBS="1")
+for _variable in ("KDREF_SEED", "KDREF_DATA"):
+    os.environ.pop(_variable, None)
+torch.set_num_threads(1)
+hypothesis.settings.register_profile(
+    "kdref", derandomize=True, deadline=None, max_examples=30, report_multiple_bugs=False, database=None
+)
+hypothesis.settings.load_profile("kdref")

@@ -1,0 +1,165 @@
+"""The project's commands: what they install, when, and in which order they check."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import tasks
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A project in another folder; the commands it runs, none of them for real."""
+    monkeypatch.setattr(tasks, "ROOT", tmp_path)
+    monkeypatch.setattr(tasks, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(tasks, "STAMP", tmp_path / ".venv" / ".kdref-installed")
+    monkeypatch.chdir(tmp_path)
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text(name)
+    commands: list[str] = []
+
+    def run(command: list[str], *, check: bool = False, env: object = None) -> SimpleNamespace:
+        commands.append(" ".join(map(str, command)))
+        if "venv" in command:
+            for folder, program in (("bin", "python"), ("Scripts", "python.exe")):
+                (tmp_path / ".venv" / folder).mkdir(parents=True, exist_ok=True)
+                (tmp_path / ".venv" / folder / program).touch()
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+def prepare() -> str:
+    return tasks.prepare(tasks.parser().parse_args(["test"]))
+
+
+def test_the_first_run_installs_and_the_second_starts_at_once(calls: list[str]) -> None:
+    python = prepare()
+    assert python.startswith(str(tasks.VENV))
+    assert " -m venv --clear " in calls[0]
+    assert calls[1].endswith("-r requirements.txt -e .")
+    assert len(calls) == 2
+    assert prepare() == python
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
+def test_changed_requirements_are_installed(calls: list[str], name: str) -> None:
+    prepare()
+    Path(name).write_text("another")
+    prepare()
+    assert len(calls) == 4
+
+
+def test_another_python_gets_a_new_environment(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare()
+    (tasks.VENV / "pyvenv.cfg").write_text("version = {}.{}.1\n".format(*sys.version_info))
+    Path("requirements.txt").write_text("another")
+    prepare()
+    assert "--clear" not in calls[2]
+    monkeypatch.setattr(sys, "version", "another")
+    (tasks.VENV / "pyvenv.cfg").write_text("version = 3.5.1\n")
+    prepare()
+    assert "--clear" in calls[4]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), subprocess.CalledProcessError(1, ["pip"])])
+def test_an_interrupted_installation_is_repeated(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, interruption: BaseException
+) -> None:
+    prepare()
+    Path("requirements.txt").write_text("another")
+    run = subprocess.run
+
+    def interrupted(command: list[str], **options: bool) -> SimpleNamespace:
+        if "pip" in command:
+            raise interruption
+        return run(command, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", interrupted)
+        with pytest.raises(type(interruption)):
+            prepare()
+    Path("requirements.txt").write_text("requirements.txt")  # as it was when an installation last succeeded
+    before = len(calls)
+    prepare()
+    assert len(calls) == before + 2
+
+
+def test_no_venv_uses_this_python_and_installs_nothing(calls: list[str]) -> None:
+    assert tasks.prepare(tasks.parser().parse_args(["--no-venv", "course"])) == sys.executable
+    assert calls == []
+
+
+def test_an_old_python_is_told_what_is_needed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tasks, "OLDEST_PYTHON", (99,))
+    assert tasks.main(["course"]) == 1
+    assert "needs Python 3.11 or newer, and this is 3." in capsys.readouterr().out
+
+
+def test_checks_run_in_turn_and_the_longest_notebook_first(
+    calls: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seconds in (("00_a", 5), ("01_b", 30), ("solutions/01_b", 10)):
+        path = Path("notebooks", f"{name}.ipynb")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"metadata": {"kdref": {"seconds": seconds}}}))
+    assert tasks.main(["--no-venv", "test"]) == 0
+    words = ["ruff format --check .", "ruff check .", "mypy --strict kdref", "pytest -n 2 --dist loadscope", "--nbval"]
+    assert len(calls) == len(words)
+    assert all(word in call for word, call in zip(words, calls, strict=True))
+    assert re.findall(r"(\w+)\.ipynb", calls[-1].replace("solutions/", "s_")) == ["01_b", "s_01_b", "00_a"]
+    assert "--nbval-current-env -p no:randomly" in calls[-1]
+    assert capsys.readouterr().out.count("passed") == len(words)
+
+
+def test_the_first_failure_stops_the_checks(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("notebooks").mkdir()
+    Path("notebooks", "00_a.ipynb").write_text('{"metadata": {}}')
+
+    def run(command: list[str], env: object) -> SimpleNamespace:
+        calls.append(command[2])
+        return SimpleNamespace(returncode=int("mypy" in command))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert tasks.main(["--no-venv", "test"]) == 1
+    assert calls == ["ruff", "ruff", "mypy"]
+    report = capsys.readouterr().out
+    assert "types: mypy --strict: FAILED" in report
+    assert "where the time went" in report
+
+
+def test_checks_run_with_one_thread_and_the_base_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDREF_SEED", "7")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    environment = tasks.environment()
+    assert "KDREF_SEED" not in environment
+    assert (environment["OMP_NUM_THREADS"], environment["KDREF_PROGRESS"], environment["KDREF_JOBS"]) == (
+        "1",
+        "off",
+        "1",
+    )
+
+
+def test_notebooks_and_claims_are_handed_on(calls: list[str]) -> None:
+    tasks.main(["--no-venv", "notebooks", "01"])
+    tasks.main(["--no-venv", "claims", "--seeds", "0", "1000"])
+    assert calls[0].endswith("-m kdref.lab.notebooks build 01")
+    assert calls[1].endswith("-m kdref.lab.notebooks claims --seeds 0 1000")
+
+
+def test_make_has_every_command() -> None:
+    makefile = (Path(__file__).resolve().parents[1] / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r"^(\w+): ; \$\(PYTHON\) tasks\.py \1", makefile, re.MULTILINE) == re.findall(
+        r"add_parser\(\"(\w+)\"", Path(tasks.__file__).read_text(encoding="utf-8")
+    )
