@@ -1,8 +1,36 @@
 """kdref: knowledge distillation, one short tested function per method, and the course that teaches them.
 
 ``import kdref`` imports nothing heavy; import the topic you need: ``from kdref.soft_targets import distillation_loss``.
+A method is also found by its name alone, ``kdref.distillation_loss``; its file is imported when it is first asked for.
 """
+
+from importlib import import_module
+from typing import Any
 
 __all__ = ["__version__"]
 
 __version__ = "0.1.0"
+
+_METHODS = {
+    "decoupled": ("dkd_loss", "nkd_loss", "nontarget_class_divergence", "target_class_divergence"),
+    "response": (
+        "LearnableTemperature",
+        "hard_label_loss",
+        "label_smoothing_loss",
+        "logit_matching_loss",
+        "virtual_teacher_logits",
+    ),
+    "soft_targets": ("distillation_loss", "kl_divergence", "soft_target_loss", "softened_probabilities"),
+    "standardized": ("dist_loss", "standardize_logits", "standardized_kd_loss"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for file, names in _METHODS.items():
+        if name in names:
+            return getattr(import_module(f"kdref.{file}"), name)
+    raise AttributeError(f"module 'kdref' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *(name for names in _METHODS.values() for name in names)])
