@@ -1,0 +1,181 @@
+"""What a lesson reports: figures with alt text, tables, intervals, verdicts.
+
+Everything is displayed in forms that stay the same from machine to machine, except for the pixels of figures, which
+nbval doesn't compare. The drawing functions are in ``kdref.lab.plots`` and can be called from here.
+
+Lesson: notebooks/01_soft_targets.ipynb.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from kdref.lab.plots import bars, curve, examples, intervals, matrix
+from kdref.lab.show import display_as
+
+__all__ = [
+    "bars",
+    "comparison",
+    "curve",
+    "examples",
+    "figure",
+    "interval",
+    "intervals",
+    "matrix",
+    "png",
+    "table",
+    "verdict",
+]
+
+_DPI = 144
+
+
+def figure(fig: Figure, alt: str) -> None:
+    """Display a figure, with its alternative text as a caption that everyone can read.
+
+    The figure is closed afterwards, so a notebook doesn't show it a second time.
+
+    Args:
+        fig: A matplotlib figure, from this module or your own.
+        alt: What there is to see, in a sentence: what is on the axes, and what follows. No number that changes from
+            machine to machine, for this text is compared when the notebook is tested.
+
+    Raises:
+        ValueError: If ``alt`` has fewer than five words: it must replace the picture for those who can't see it.
+    """
+    if len(alt.split()) < 5:
+        raise ValueError(f"alt text must say what the figure shows, in five words or more; got {alt!r}")
+    width, height = (round(inches * 96) for inches in fig.get_size_inches())
+    shown = {"image/png": png(fig), "text/plain": f"Figure: {alt}"}
+    about = {"image/png": {"width": width, "height": height, "alt": alt}}
+    display_as(shown, about)
+    caption = alt.replace("*", "\\*")
+    display_as({"text/markdown": f"*Figure: {caption}*", "text/plain": f"Figure: {alt}"})
+    plt.close(fig)
+
+
+def png(fig: Figure, *, dpi: int = _DPI) -> bytes:
+    """A figure as PNG bytes of at most 256 colours, a third of the usual size: notebooks are kept in git.
+
+    Args:
+        fig: A matplotlib figure.
+        dpi: Dots per inch.
+    """
+    raw, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(raw, format="png", dpi=dpi, metadata={"Software": None})
+    with Image.open(raw) as picture:
+        flat = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    flat.save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def table(
+    frame: pd.DataFrame,
+    *,
+    caption: str | None = None,
+    percent: Sequence[str] = (),
+    decimals: int = 3,
+) -> None:
+    """Display a frame as a plain, legible table: numbers to the right, whole numbers without decimals.
+
+    Args:
+        frame: What to show. Its index becomes the first column, unless it only counts the rows.
+        caption: A line above the table.
+        percent: Names of columns that hold fractions, to be shown in per cent with one decimal.
+        decimals: Of all other fractional numbers.
+
+    Raises:
+        ValueError: If ``percent`` names a column that isn't there.
+    """
+    missing = [name for name in percent if name not in frame.columns]
+    if missing:
+        raise ValueError(f"no columns {missing} to show in per cent: there are {list(frame.columns)}")
+    shown = frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
+    numeric = [pd.api.types.is_numeric_dtype(shown[name]) for name in shown.columns]
+    rows = [[str(name) for name in shown.columns], ["---:" if number else ":---" for number in numeric]]
+    for _, row in shown.iterrows():
+        rows.append([_cell(row[name], name in percent, decimals) for name in shown.columns])
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    text = "\n".join([f"**{caption}**\n", *lines] if caption else lines)
+    display_as({"text/markdown": text, "text/plain": text})
+
+
+def comparison(
+    result: pd.DataFrame,
+    *,
+    metric: str = "accuracy",
+    caption: str | None = None,
+    percent: bool = True,
+) -> None:
+    """Display what ``lab.compare`` returned: mean, paired difference with its interval, and verdict of each arm.
+
+    Args:
+        result: From ``lab.compare``.
+        metric: What was compared: the heading of the column of means.
+        caption: A line above the table.
+        percent: The metric is a fraction, to be shown in per cent, its differences in points.
+    """
+    shown = pd.DataFrame({"arm": list(result.index), metric: list(result["mean"])})
+    shown[f"difference{', points' if percent else ''} [95 % interval]"] = [
+        "" if row["verdict"] == "baseline" else _bracket(row["difference"], row["low"], row["high"], percent, "+")
+        for _, row in result.iterrows()
+    ]
+    shown["seeds"] = list(result["seeds"])
+    shown["verdict"] = list(result["verdict"])
+    table(shown, caption=caption, percent=[metric] if percent else [])
+
+
+def interval(mean: float, low: float, high: float, *, percent: bool = True) -> str:
+    """Write a mean and its 95 % interval.
+
+    Args:
+        mean: The mean.
+        low: The interval's lower end.
+        high: Its upper end.
+        percent: The values are fractions, to be shown in per cent.
+
+    Example:
+        >>> interval(0.705, 0.701, 0.709)
+        '70.5 % [70.1, 70.9]'
+        >>> interval(1.25, 1.2, 1.3, percent=False)
+        '1.250 [1.200, 1.300]'
+    """
+    return _bracket(mean, low, high, percent, "", " %" if percent else "")
+
+
+def verdict(result: pd.DataFrame, arm: str) -> str:
+    """The verdict on one arm of ``lab.compare``'s result, without any number that differs between machines.
+
+    Args:
+        result: From ``lab.compare``.
+        arm: The arm's name.
+
+    Example:
+        >>> verdict(pd.DataFrame({"verdict": ["helps"]}, index=["soft targets"]), "soft targets")
+        'soft targets: helps'
+    """
+    return f"{arm}: {result.loc[arm, 'verdict']}"
+
+
+def _bracket(mean: float, low: float, high: float, percent: bool, sign: str = "", unit: str = "") -> str:
+    scale, decimals = (100, 1) if percent else (1, 3)
+    middle, left, right = (f"{round(scale * value, decimals) + 0.0:{sign}.{decimals}f}" for value in (mean, low, high))
+    return f"{middle}{unit} [{left}, {right}]"
+
+
+def _number(value: float, percent: bool, decimals: int = 3) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{round(100 * value, 1) + 0.0:.1f} %" if percent else f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def _cell(value: Any, percent: bool, decimals: int) -> str:
+    if not isinstance(value, float):  # NumPy's floats are floats too
+        return str(value)
+    return _number(value, percent, decimals)
