@@ -1,0 +1,215 @@
+"""The embedded data sets, offline, split into train, validation and test. Sources and licences: data/README.md.
+
+Lesson: notebooks/01_soft_targets.ipynb.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdref.lab import mnist1d as _mnist1d
+from kdref.lab.mnist1d import transform as mnist1d_transform
+
+__all__ = [
+    "FILES",
+    "DataFile",
+    "Split",
+    "data_file",
+    "data_folder",
+    "digits",
+    "mnist1d",
+    "mnist1d_fresh",
+    "mnist1d_transform",
+    "verify",
+]
+
+
+class DataFile(NamedTuple):
+    """What is known of an embedded file."""
+
+    sha256: str
+    restore: str  # the command that makes it anew
+
+
+FILES = {
+    "digits.npy": DataFile(
+        sha256="c45cf27f9e6d1507aa17aa9949fab3d046c8ffa373a108f49991e27f232ad83b",
+        restore="python -m kdref.lab.build_data digits",
+    ),
+}
+DIGITS_SIZES = (1000, 297, 500)  # train, validation, test
+MNIST1D_TRAIN = 4000  # of 5,000; the rest is the test set
+# SHA-256 of the canonical signals in thousandths and their labels: the same wherever arithmetic is IEEE double
+MNIST1D_FINGERPRINT = "a21ccdf463c19eeabb1d4a789c3c0708a1b5f8709cc21397ddcbcd14085b1ca8"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """A data set in three parts. The tensors are yours: every call of a loader makes new ones.
+
+    ``validation`` is for choosing (a temperature, a learning rate, an epoch), ``test`` for reporting, once.
+    """
+
+    name: str
+    classes: int
+    train_x: Tensor  # (N, ...) float32
+    train_y: Tensor  # (N,) int64
+    validation_x: Tensor
+    validation_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input, channels first."""
+        return tuple(self.train_x.shape[1:])
+
+    def __repr__(self) -> str:
+        """Sizes instead of values."""
+        sizes = f"{len(self.train_x)} train, {len(self.validation_x)} validation, {len(self.test_x)} test"
+        return f"{self.name}: {sizes}; inputs {self.shape}, {self.classes} classes"
+
+
+def digits(seed: int = 0) -> Split:
+    """1,797 handwritten digits, 8 × 8 pixels, ten classes: 1,000 train, 297 validation, 500 test.
+
+    The seed picks the split, so that experiments can pair it with their other seeds. The parts share their writers:
+    accuracy on new handwriting would be lower.
+
+    Args:
+        seed: Any whole number from 0 to 2³² - 1.
+
+    Returns:
+        Inputs ``(N, 1, 8, 8)`` in [0, 1], labels 0 to 9.
+
+    Raises:
+        FileNotFoundError: If the embedded file is missing; says how to restore it.
+        ValueError: If it is damaged; says how to restore it.
+
+    Example:
+        >>> digits()
+        digits: 1000 train, 297 validation, 500 test; inputs (1, 8, 8), 10 classes
+    """
+    table = torch.from_numpy(np.load(data_file("digits.npy"), allow_pickle=False))
+    table = table[torch.from_numpy(np.random.RandomState(seed).permutation(len(table)))]
+    x, y = table[:, :-1].reshape(-1, 1, 8, 8).float() / 16, table[:, -1].long()
+    (train_x, validation_x, test_x), (train_y, validation_y, test_y) = x.split(DIGITS_SIZES), y.split(DIGITS_SIZES)
+    return Split("digits", 10, train_x, train_y, validation_x, validation_y, test_x, test_y)
+
+
+def mnist1d(*, validation: int = 500) -> Split:
+    """The canonical MNIST-1D: 40-sample signals of ten classes, 4,000 to learn from and 1,000 to test on.
+
+    Generated in a fraction of a second, equal value by value to the package ``mnist1d`` (seed 42).
+
+    Args:
+        validation: How many of the 4,000, the last ones, are set aside for tuning. 0 keeps all for training.
+
+    Returns:
+        Inputs ``(N, 1, 40)``, standardised over the whole set, labels 0 to 9.
+
+    Raises:
+        ValueError: If ``validation`` is not from 0 to 3,999.
+
+    Example:
+        >>> mnist1d()
+        mnist1d: 3500 train, 500 validation, 1000 test; inputs (1, 40), 10 classes
+    """
+    if not 0 <= validation < MNIST1D_TRAIN:
+        raise ValueError(f"validation must be from 0 to {MNIST1D_TRAIN - 1}, got {validation}")
+    signals, labels, _, _ = _mnist1d.canonical()
+    x, y = _tensors(signals, labels)
+    train, end = MNIST1D_TRAIN - validation, MNIST1D_TRAIN
+    return Split("mnist1d", 10, x[:train], y[:train], x[train:end], y[train:end], x[end:], y[end:])
+
+
+def mnist1d_fresh(count: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """As many new MNIST-1D examples as wanted, on the scale of the canonical set.
+
+    Args:
+        count: How many; 100,000 take about a second.
+        seed: Any whole number from 0 to 2³² - 1; another seed gives other examples, none of them canonical.
+
+    Returns:
+        Inputs ``(count, 1, 40)`` and labels ``(count,)``, drawn uniformly from the ten classes.
+
+    Raises:
+        ValueError: If the count is not positive or the seed out of range.
+
+    Example:
+        >>> x, y = mnist1d_fresh(3, seed=0)
+        >>> x.shape, y.shape
+        (torch.Size([3, 1, 40]), torch.Size([3]))
+    """
+    return _tensors(*_mnist1d.fresh(count, seed=seed))
+
+
+def data_folder() -> Path:
+    """Where the embedded files are: ``$KDREF_DATA``, else inside the installed package, else the repository."""
+    if chosen := os.environ.get("KDREF_DATA"):
+        return Path(chosen)
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
+def data_file(name: str) -> Path:
+    """Path of an embedded file, after comparing its SHA-256.
+
+    Args:
+        name: A key of ``FILES``.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If its hash is wrong, or there is no such name. Each says which command restores the file.
+    """
+    if name not in FILES:
+        raise ValueError(f"no embedded file is named {name!r}: there are {sorted(FILES)}")
+    expected, restore = FILES[name]
+    path = data_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. Restore it with: {restore}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        raise ValueError(f"{path} is damaged: expected SHA-256 {expected}, found {found}. Restore it with: {restore}")
+    return path
+
+
+def verify() -> dict[str, str]:
+    """Check every embedded file and the MNIST-1D generator.
+
+    Returns:
+        For each, by name, ``"ok"`` or the problem and its remedy.
+    """
+    result = {}
+    for name in FILES:
+        try:
+            data_file(name)
+            result[name] = "ok"
+        except (OSError, ValueError) as problem:
+            result[name] = str(problem)
+    signals, labels, _, _ = _mnist1d.canonical()
+    thousandths = np.concatenate([signals.ravel() * 1000, labels]).round().astype("<i4")
+    found = hashlib.sha256(thousandths.tobytes()).hexdigest()
+    result["mnist1d"] = (
+        "ok"
+        if found == MNIST1D_FINGERPRINT
+        else (
+            f"the generator gives other signals than it should: expected SHA-256 {MNIST1D_FINGERPRINT}, found {found}. "
+            "Install NumPy and SciPy anew: pip install --force-reinstall numpy scipy"
+        )
+    )
+    return result
+
+
+def _tensors(signals: "np.typing.NDArray[np.float64]", labels: "np.typing.NDArray[np.int64]") -> tuple[Tensor, Tensor]:
+    return torch.tensor(signals, dtype=torch.float32)[:, None], torch.tensor(labels, dtype=torch.int64)
