@@ -1,0 +1,209 @@
+"""Gram matrices of feature maps: how two layers of one network, or the channels of one layer, go together.
+
+Source: Yim et al., "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
+Learning", CVPR 2017 (FSP), https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html;
+Huang and Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017,
+https://arxiv.org/abs/1707.01219 (NST). Lesson: notebooks/03_feature_based.ipynb.
+
+Needs only torch: copy this file into your project as it is.
+Shapes: B examples, C channels, H W the map's size; maps may as well be (B, C, L), or have three spatial axes.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["fsp_loss", "fsp_matrix", "neuron_selectivity_loss"]
+
+
+def fsp_matrix(
+    first: Tensor,  # (B, C1, H, W)
+    second: Tensor,  # (B, C2, H, W)
+) -> Tensor:  # (B, C1, C2)
+    r"""Flow of solution procedure: how strongly each channel of one layer goes with each channel of a later one.
+
+    .. math::
+        G_{ij} = \frac{1}{HW} \sum_{h,w} F^1_{ihw} F^2_{jhw}
+
+    If the two maps differ in size the larger is max-pooled to the smaller, so that the mean runs over places both have.
+
+    Args:
+        first: :math:`F^1`, shape ``(B, C1, H, W)``. Receives a gradient; detach a teacher's maps yourself.
+        second: :math:`F^2`, shape ``(B, C2, H, W)``, of the same network. Receives a gradient.
+
+    Returns:
+        Matrices, shape ``(B, C1, C2)``, in squared units of the features; any sign.
+
+    Raises:
+        TypeError: If the maps are not floating point.
+        ValueError: If they are not maps, are empty, or differ in batch size or number of spatial axes.
+
+    Example:
+        >>> fsp_matrix(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0], [1.0, 0.0]]]))  # (3 + 8)/2, (1 + 0)/2
+        tensor([[[5.5000, 0.5000]]])
+
+    Source: Yim et al. 2017, equation 1.
+    """
+    first, second = _aligned_pair(first, second)
+    return _mean_products(first, second)
+
+
+def fsp_loss(
+    student_pair: tuple[Tensor, Tensor],  # (B, C1, H, W), (B, C2, H, W)
+    teacher_pair: tuple[Tensor, Tensor],  # (B, C1, H', W'), (B, C2, H', W')
+) -> Tensor:  # ()
+    r"""Mean squared difference of the student's and the teacher's FSP matrices: teach the way, not the stations.
+
+    .. math::
+        \frac{1}{B\,C_1 C_2} \sum_{b,i,j} (G^s_{bij} - G^t_{bij})^2
+
+    Student and teacher may differ in H×W, but need equal channels at both layers. The paper sums over entries; the
+    mean, as in RepDistiller, keeps the weight independent of the width. (torchdistill sums unsquared column norms.)
+    The matrices' difference is computed about the teacher's channel means: far from zero, products of raw features
+    would lose it to rounding.
+
+    Args:
+        student_pair: The student's maps at two layers. Receives the gradient.
+        teacher_pair: The teacher's maps at the corresponding layers. Treated as constants.
+
+    Returns:
+        Scalar loss, in fourth powers of the features' unit, at least 0.
+
+    Raises:
+        TypeError: If the maps are not floating point.
+        ValueError: If channels, batch sizes or numbers of axes don't fit, or a map is empty.
+
+    Example:
+        >>> student, teacher = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 3.0]]])
+        >>> fsp_loss((student, student), (teacher, teacher))  # (5/2 - 10/2)²
+        tensor(6.2500)
+
+    Source: Yim et al. 2017, equation 2 with all weights 1.
+    """
+    student_first, student_second = _aligned_pair(*student_pair)
+    teacher_first, teacher_second = _aligned_pair(*(maps.detach() for maps in teacher_pair))
+    channels = [(len(s), s.shape[1]) for s in (student_first, student_second)]
+    if channels != [(len(t), t.shape[1]) for t in (teacher_first, teacher_second)]:
+        raise ValueError(
+            f"FSP needs equal batches and channels, got {[tuple(maps.shape) for maps in student_pair]} from the "
+            f"student and {[tuple(maps.shape) for maps in teacher_pair]} from the teacher: pass the student's maps "
+            "through a 1×1 convolution (HintRegressor), or use neuron_selectivity_loss, where channels may differ"
+        )
+    # F1 F2ᵀ = (F1 - a)(F2 - b)ᵀ + a·(F2 - b)ᵀ + (F1 - a)·bᵀ + abᵀ for any constants a, b; the last term cancels
+    first_centre, second_centre = (t.mean(dim=(0, 2)) for t in (teacher_first, teacher_second))
+    student_first, teacher_first = (maps - first_centre[:, None] for maps in (student_first, teacher_first))
+    student_second, teacher_second = (maps - second_centre[:, None] for maps in (student_second, teacher_second))
+    first_shift = student_first.mean(dim=-1) - teacher_first.mean(dim=-1)  # (B, C1)
+    second_shift = student_second.mean(dim=-1) - teacher_second.mean(dim=-1)  # (B, C2)
+    difference = _mean_products(student_first, student_second) - _mean_products(teacher_first, teacher_second)
+    difference = difference + first_centre[:, None] * second_shift[:, None, :] + first_shift[..., None] * second_centre
+    return difference.square().mean()
+
+
+def neuron_selectivity_loss(
+    student_maps: Tensor,  # (B, C, H, W)
+    teacher_maps: Tensor,  # (B, C', H', W')
+) -> Tensor:  # ()
+    r"""Squared maximum mean discrepancy between the two networks' channels, each a pattern over the image.
+
+    .. math::
+        \frac1B \sum_b \Big\| \frac{1}{C_s} \sum_c \hat f^s_{bc} \hat f^{s\,\top}_{bc}
+        - \frac{1}{C_t} \sum_c \hat f^t_{bc} \hat f^{t\,\top}_{bc} \Big\|_F^2, \quad
+        \hat f_{bc} = \frac{f_{bc}}{\|f_{bc}\|_2} \in \mathbb R^{HW}
+
+    This is the paper's MMD with the kernel :math:`k(x, y) = (x^\top y)^2`: the sum over all pairs of channels is a
+    distance of two Gram matrices, which needs no C×C×H×W tensor. Channels are a set: their order, sign and scale
+    mean nothing, and student and teacher may have different numbers of them. Maps of different size are averaged
+    down to the smaller. A channel of zeros stays zero.
+
+    Args:
+        student_maps: :math:`f^s`, shape ``(B, C, H, W)``. Receives the gradient.
+        teacher_maps: :math:`f^t`, shape ``(B, C', H', W')``. Treated as a constant.
+
+    Returns:
+        Scalar loss, no unit, in [0, 2]; 0 where the channels agree as sets.
+
+    Raises:
+        TypeError: If the maps are not floating point.
+        ValueError: If they are not maps, are empty, or differ in batch size or number of spatial axes.
+
+    Example:
+        >>> one, both = torch.tensor([[[3.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+        >>> neuron_selectivity_loss(one, both)  # 1/1 + (1 + 0 + 0 + 1)/4 - 2·(1 + 0)/2
+        tensor(0.5000)
+
+    Source: Huang and Wang 2017, the polynomial kernel with d = 2 and c = 0. The authors' code leaves the teacher's
+    own term out, a constant without which the loss is not 0 where the two agree.
+    """
+    _check_maps(student_maps, teacher_maps)
+    dtype = torch.promote_types(student_maps.dtype, torch.float32)
+    size = [min(sizes) for sizes in zip(student_maps.shape[2:], teacher_maps.shape[2:], strict=True)]
+    student = _unit_patterns(_average_to(student_maps.to(dtype), size))
+    teacher = _unit_patterns(_average_to(teacher_maps.detach().to(dtype), size))
+    (_, widths, places), widths_t = student.shape, teacher.shape[1]
+    if places * (widths + widths_t) <= widths**2 + widths * widths_t + widths_t**2:
+        of_places = _gram(student.mT, student.mT) / widths - _gram(teacher.mT, teacher.mT) / widths_t
+        return of_places.square().sum(dim=(1, 2)).mean()
+    # many places, few channels: the same distance from C×C matrices, ⟨AᵀA, BᵀB⟩ = ‖ABᵀ‖²; the first coordinate, which
+    # holds nearly all of a pattern far from zero, is kept apart so that the squares to be subtracted are small
+    (own, rest), (own_t, rest_t) = (student.tensor_split([1], dim=2), teacher.tensor_split([1], dim=2))
+    corner = own.square().mean(dim=(1, 2)) - own_t.square().mean(dim=(1, 2))
+    side = (own * rest).mean(dim=1) - (own_t * rest_t).mean(dim=1)
+    inner = _gram(rest, rest).square().mean(dim=(1, 2)) + _gram(rest_t, rest_t).square().mean(dim=(1, 2))
+    inner = inner - 2 * _gram(rest, rest_t).square().mean(dim=(1, 2))
+    return (corner.square() + 2 * side.square().sum(dim=1) + inner).mean()
+
+
+def _mean_products(first: Tensor, second: Tensor) -> Tensor:  # (B, C1, N), (B, C2, N) -> (B, C1, C2)
+    return torch.bmm(first, second.mT) / first.shape[2]
+
+
+def _gram(rows: Tensor, columns: Tensor) -> Tensor:  # (B, M, D), (B, N, D) -> (B, M, N)
+    return torch.bmm(rows, columns.mT)
+
+
+def _unit_patterns(maps: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 1 + HW)
+    """Each channel at length 1: first its share along the constant pattern, then its deviations from its mean.
+
+    A change of basis, so inner products stay what they were; far from zero it keeps small parts apart from the large.
+    """
+    flat = maps.flatten(2)
+    mean = flat.mean(dim=2, keepdim=True)
+    return F.normalize(torch.cat([math.sqrt(flat.shape[2]) * mean, flat - mean], dim=2), dim=2)
+
+
+def _average_to(maps: Tensor, size: list[int]) -> Tensor:
+    if list(maps.shape[2:]) == size:
+        return maps
+    pools: dict[int, Callable[..., Tensor]]
+    pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+    return pools[len(size)](maps, size)
+
+
+def _aligned_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:  # (B, C1, N), (B, C2, N)
+    """Two layers of one network at one size, in at least float32."""
+    _check_maps(first, second, sides=("first", "second"))
+    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+    size = [min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True)]
+    pool = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[len(size)]
+    maps = [m.to(dtype) if list(m.shape[2:]) == size else pool(m.to(dtype), size) for m in (first, second)]
+    return maps[0].flatten(2), maps[1].flatten(2)
+
+
+def _check_maps(student: Tensor, teacher: Tensor, sides: tuple[str, str] = ("student", "teacher")) -> None:
+    for side, maps in zip(sides, (student, teacher), strict=True):
+        if not maps.is_floating_point():
+            raise TypeError(f"the {side} maps must be floating point, got {maps.dtype}: take activations")
+        if not 3 <= maps.dim() <= 5 or maps.numel() == 0:
+            raise ValueError(
+                f"the {side} maps must be (B, C, H, W) or (B, C, L), not empty, got shape {tuple(maps.shape)}: "
+                "vectors have no places to look at, use hint_loss or similarity_preserving_loss for them"
+            )
+    if student.dim() != teacher.dim() or len(student) != len(teacher):
+        raise ValueError(
+            f"{sides[0]} and {sides[1]} maps need the same examples and number of axes, "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
