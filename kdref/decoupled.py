@@ -215,8 +215,8 @@ def _decouple(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tu
     others = _others(logits, labels) / temperature
     log_others = F.log_softmax(others, dim=-1)
     together = others[:, :1] - log_others[:, :1]  # their logsumexp, without another pass over the classes
-    target = logits.gather(1, labels.unsqueeze(1)).to(others.dtype) / temperature
-    return F.log_softmax(torch.cat([target, together], dim=1), dim=-1), log_others
+    log_odds = logits.gather(1, labels.unsqueeze(1)).to(others.dtype) / temperature - together
+    return torch.cat([F.logsigmoid(log_odds), F.logsigmoid(-log_odds)], dim=1), log_others
 
 
 def _check_decoupled(

@@ -29,18 +29,19 @@ def standardize_logits(
 
     Invariant to :math:`z \to az + b` with a > 0, as far as :math:`\epsilon` is small beside :math:`\sigma`. The
     largest score is at most :math:`(C - 1)/\sqrt C`, so with few classes softmax of it can't be sure: two classes
-    always give :math:`\pm 1/\sqrt2`. The divisor C - 1 is that of the authors' code.
+    always give :math:`\pm 1/\sqrt2`. Equal logits get scores of 0 and no gradient; in the authors' code their gradient
+    is 1/eps, ten million. The divisor C - 1 and eps are those of that code.
 
     Args:
         logits: Raw scores :math:`z`, shape ``(..., C)``. Receives a gradient; detach a teacher's logits yourself.
-        eps: :math:`\epsilon > 0`, in logits. It turns equal logits into zeros.
+        eps: :math:`\epsilon \ge 0`, in logits. It keeps rows of nearly equal logits from large gradients.
 
     Returns:
         Z-scores, same shape, no unit.
 
     Raises:
         TypeError: If the logits are not floating point.
-        ValueError: If there are fewer than two classes or eps is not positive.
+        ValueError: If there are fewer than two classes or eps is negative.
 
     Example:
         >>> standardize_logits(torch.tensor([[10.0, 20.0, 30.0]]))
@@ -51,13 +52,15 @@ def standardize_logits(
     _check_logits(logits)
     if logits.shape[-1] < 2:
         raise ValueError(f"needs at least 2 classes, got {logits.shape[-1]}: one value has no standard deviation")
-    if not 0 < eps < float("inf"):
-        raise ValueError(f"eps must be positive and finite, got {eps}: equal logits would be divided by zero")
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps must be 0 or more and finite, got {eps}: it is added to a standard deviation")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    # several times faster than torch.std on a CPU; at equal logits its gradient is 0, where a square root's is infinite
+    mean = logits.mean(dim=-1, keepdim=True)
+    centred = logits - mean
+    # a norm is several times faster than torch.std on a CPU
     deviation: Tensor = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / math.sqrt(logits.shape[-1] - 1)
-    return centred / (deviation + eps)
+    varies = deviation > 8 * torch.finfo(logits.dtype).eps * mean.abs()  # by more than the mean's rounding error
+    return centred / torch.where(varies, deviation + eps, torch.inf)
 
 
 def standardized_kd_loss(
