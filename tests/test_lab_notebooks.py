@@ -65,6 +65,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = folder_with(SOURCE, tmp_path_factory.mktemp("built") / "notebooks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDREF_SEED", "99")
+        patch.setenv("OMP_NUM_THREADS", "3")
         assert notebooks.main(["build", "01"], folder=folder) == 0
     return folder
 
@@ -161,6 +162,16 @@ def test_built_notebook_holds_nothing_that_changes_by_itself(built: Path) -> Non
     assert "".join(notebook["cells"][0]["source"]).endswith("Takes 5 minutes and 5 seconds.")
     assert [set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"]] == [True] * 7
     assert set(notebook["cells"][3]["outputs"][0]["data"]) == {"text/plain"}, "a widget's view names a dead model"
+
+
+def test_kernels_that_the_user_installed_are_not_taken(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "kernels" / "python3"
+    other.mkdir(parents=True)
+    other.joinpath("kernel.json").write_text('{"argv": ["no-such-python"], "display_name": "", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert notebooks.execute(nbformat.v4.new_notebook(), folder, notebooks.environment()) >= 0
 
 
 def test_building_again_changes_no_byte_and_keeps_seconds_that_are_about_right(built: Path) -> None:

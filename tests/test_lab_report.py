@@ -78,9 +78,16 @@ def test_png_is_small_and_looks_like_the_figure() -> None:
 
 def test_table_formats_numbers_and_aligns_them(shown: list[Any]) -> None:
     frame = pd.DataFrame(
-        {"accuracy": [0.7049, float("nan")], "loss": [1.23456, -0.0001], "seeds": [8, 9], "note": ["a|b", ""]}
+        {
+            "accuracy": [0.7049, float("nan"), -0.0001],
+            "loss": [1.23456, -0.0001, 0],
+            "seeds": [8, 9, 10],
+            "note": ["a|b", "", "c"],
+        }
     )
-    report.table(frame.set_index(pd.Index(["one", "two"], name="arm")), caption="What came out", percent=["accuracy"])
+    report.table(
+        frame.set_index(pd.Index(["one", "two", "three"], name="arm")), caption="What came out", percent=["accuracy"]
+    )
     text = shown[0][0]["text/markdown"]
     assert text.startswith("**What came out**\n\n| arm | accuracy |")
     assert text == shown[0][0]["text/plain"]
@@ -88,6 +95,7 @@ def test_table_formats_numbers_and_aligns_them(shown: list[Any]) -> None:
         [":---", "---:", "---:", "---:", ":---"],
         ["one", "70.5 %", "1.235", "8", "a\\|b"],
         ["two", "-", "0.000", "9", ""],
+        ["three", "0.0 %", "0.000", "10", "c"],
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import IPython.display
 import pytest
 
+from kdref.lab.batches import teacher_outputs
 from kdref.lab.show import show
 from kdref.soft_targets import kl_divergence
 
@@ -106,6 +107,8 @@ def test_shows_what_a_decorator_wraps_and_no_absolute_path(shown: list[dict[str,
     show(decorated)
     assert code_of(shown[0]) == "@twice\ndef decorated() -> int:\n    return 1"
     assert shown[0]["text/plain"].startswith("# test_lab_show.py:")
+    show(teacher_outputs)  # decorated by a function of PyTorch
+    assert shown[1]["text/plain"].startswith("# kdref/lab/batches.py:")
 
 
 @pytest.mark.parametrize("thing", [len, 3, functools.partial(documented, 1)])

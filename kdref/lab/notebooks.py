@@ -6,7 +6,6 @@ Lesson: notebooks/00_start_here.ipynb.
 """
 
 import argparse
-import copy
 import itertools
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from kdref.lab.notebook_source import METADATA, lesson_of, minutes_to_read, read_source, round_up, solutions_of
+from kdref.lab.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
 
 __all__ = ["CellFailed", "build", "claims", "differences", "execute", "main"]
 
@@ -74,7 +73,6 @@ def execute(notebook: NotebookNode, folder: Path, environment: Mapping[str, str]
             except (CellControlSignal, DeadKernelError) as error:
                 raise CellFailed(cell, error) from error
         seconds = time.perf_counter() - start
-    notebook.metadata = copy.deepcopy(METADATA)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop(_WIDGET_VIEW, None)  # names a model that died with the kernel
     return seconds

@@ -52,12 +52,12 @@ def matrix(
             ax.set(title=title, xlabel=column_label, ylabel=row_label)
             ax.grid(False)
             ax.tick_params(length=0)
-            half = 0.55 * np.nanmax(shown)
+            dark = 0.7 * np.nanmax(shown)
             size = min(11.0, 110 / len(names))
             for (row, column), value in np.ndenumerate(shown):
                 text = f"{value:.{decimals}f}"
                 if not math.isnan(value) and float(text) != 0:
-                    color = "white" if value > half else "black"
+                    color = "white" if value > dark else "black"
                     ax.text(column, row, text.removeprefix("0"), ha="center", va="center", color=color, fontsize=size)
     return figure
 
@@ -233,5 +233,5 @@ def draw_example(ax: Axes, example: Any) -> None:
 
 
 def _array(values: Any) -> Any:
-    """A NumPy copy of a tensor or array."""
-    return np.array(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+    """A tensor or anything like an array, as NumPy's."""
+    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
