@@ -2,7 +2,8 @@
 
 ``notebooks/src/NN_topic.py`` (jupytext's percent format) is what we edit. The lesson is every cell but those tagged
 "solution"; the solutions notebook is the cells tagged "setup", and the exercises with "solution" cells in place of the
-stubs. Tags: setup, exercise (text and stub), solution, check (the ``lab.check`` call), nbval-ignore-output.
+stubs. Tags: setup, exercise (text and stub), solution, check (the ``lab.check`` call), nbval-ignore-output. In the
+first cell, ``{minutes}`` and ``{seconds}`` stand for what the builder estimates and measures.
 
 Lesson: notebooks/00_start_here.ipynb.
 """

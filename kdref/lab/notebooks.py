@@ -65,6 +65,7 @@ def execute(notebook: NotebookNode, folder: Path, environment: Mapping[str, str]
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
+    # On its own stderr a kernel only complains about its transport; what cells write there comes back as outputs.
     with client.setup_kernel(env=dict(environment), stderr=subprocess.DEVNULL, cleanup_kc=True):
         start = time.perf_counter()
         for index, cell in enumerate(notebook.cells):
@@ -105,7 +106,7 @@ def build(source_path: Path) -> None:
         _fill_in(notebook, {"minutes": minutes_to_read(notebook), "seconds": seconds})
         _nbformat.validate(notebook)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(_nbformat.writes(notebook) + "\n", encoding="utf-8")
+        temporary.write_text(_nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
         temporary.replace(path)
         print(f"{path.relative_to(source_path.parent.parent)}: {measured:.1f} s")
 

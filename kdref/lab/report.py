@@ -99,8 +99,8 @@ def table(
     shown = frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
     numeric = [pd.api.types.is_numeric_dtype(shown[name]) for name in shown.columns]
     rows = [[str(name) for name in shown.columns], ["---:" if number else ":---" for number in numeric]]
-    for _, row in shown.iterrows():
-        rows.append([_cell(row[name], name in percent, decimals) for name in shown.columns])
+    for row in shown.astype(object).itertuples(index=False):  # as objects, or a row of numbers becomes all floats
+        rows.append([_cell(v, n in percent, decimals) for n, v in zip(shown.columns, row, strict=True)])
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     text = "\n".join([f"**{caption}**\n", *lines] if caption else lines)
     display_as({"text/markdown": text, "text/plain": text})
