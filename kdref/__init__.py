@@ -12,7 +12,20 @@ __all__ = ["__version__"]
 __version__ = "0.1.0"
 
 _METHODS = {
+    "attention": (
+        "attention_map",
+        "attention_relation_divergence",
+        "attention_score_loss",
+        "attention_transfer_loss",
+        "value_relation",
+    ),
     "decoupled": ("dkd_loss", "nkd_loss", "nontarget_class_divergence", "target_class_divergence"),
+    "feature": ("HintRegressor", "VariationalRegressor", "hint_loss"),
+    "feature_factors": ("Paraphraser", "Translator", "factor_transfer_loss"),
+    "feature_flow": ("fsp_loss", "fsp_matrix", "neuron_selectivity_loss"),
+    "feature_overhaul": ("activation_boundary_loss", "margin_relu", "negative_margin", "overhaul_loss"),
+    "feature_reuse": ("ReusedClassifier",),
+    "feature_review": ("ReviewFusion", "hierarchical_context_loss"),
     "response": (
         "LearnableTemperature",
         "hard_label_loss",
