@@ -5,16 +5,24 @@ The loop, batches, paired seeds, measurements and exercise checks are imported h
 """
 
 from kdref.lab.batches import Batches, teacher_outputs
+from kdref.lab.check import check, quiz
 from kdref.lab.fit import fit
 from kdref.lab.measure import latency, measure
 from kdref.lab.seeds import compare, replicate
+from kdref.lab.session import base_seed, setup
+from kdref.lab.show import show
 
 __all__ = [
     "Batches",
+    "base_seed",
+    "check",
     "compare",
     "fit",
     "latency",
     "measure",
+    "quiz",
     "replicate",
+    "setup",
+    "show",
     "teacher_outputs",
 ]

@@ -91,14 +91,15 @@ def _train_epoch(
     after_step: Callable[[], object] | None,
     epoch: int,
 ) -> dict[str, float]:
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, float] = {}
     examples = 0
     for batch in batches:
         terms = step(batch)
         if "loss" not in terms:
             raise ValueError(f"step must return a term named 'loss', got {sorted(terms)}")
-        if not math.isfinite(terms["loss"].item()):
-            raise FloatingPointError(_blame(terms, epoch))
+        values = {name: value.item() for name, value in terms.items()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(_blame(values, epoch))
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         optimizer.step()
@@ -106,14 +107,13 @@ def _train_epoch(
             after_step()
         size = _examples_in(batch)
         examples += size
-        for name, value in terms.items():
-            weighted = value.detach() * size
-            sums[name] = sums[name] + weighted if name in sums else weighted
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value * size
     if not examples:
         raise ValueError(
             "batches gave no batch in this epoch: pass something that can be iterated anew, not a generator"
         )
-    return {name: value.item() / examples for name, value in sums.items()}
+    return {name: total / examples for name, total in sums.items()}
 
 
 def _examples_in(batch: Any) -> int:
@@ -122,8 +122,8 @@ def _examples_in(batch: Any) -> int:
     return batch.shape[0]
 
 
-def _blame(terms: Mapping[str, Tensor], epoch: int) -> str:
-    bad = {name: value.item() for name, value in terms.items() if not math.isfinite(value.item())}
+def _blame(values: Mapping[str, float], epoch: int) -> str:
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     named = ", ".join(f"'{name}' is {value}" for name, value in bad.items() if name != "loss" or len(bad) == 1)
     remedy = "The weights are as before this step: look at the inputs, or lower the learning rate"
     return f"epoch {epoch}: term {named}. {remedy}"
