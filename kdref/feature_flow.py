@@ -62,8 +62,8 @@ def fsp_loss(
 
     Student and teacher may differ in H×W, but need equal channels at both layers. The paper sums over entries; the
     mean, as in RepDistiller, keeps the weight independent of the width. (torchdistill sums unsquared column norms.)
-    The matrices' difference is computed about the teacher's channel means: far from zero, products of raw features
-    would lose it to rounding.
+    A fourth power of the features: in float16 its gradient overflows once they pass a few hundred. The matrices'
+    difference is computed about the teacher's channel means; far from zero, rounding of raw products would swamp it.
 
     Args:
         student_pair: The student's maps at two layers. Receives the gradient.
