@@ -57,8 +57,9 @@ def logit_matching_loss(
     _check_same_shape(student_logits, teacher_logits)
     _check_not_empty(student_logits)
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    difference = student_logits.to(dtype) - teacher_logits.detach().to(dtype)
-    return (difference - difference.mean(dim=-1, keepdim=True)).square().mean() / 2
+    student, teacher = student_logits.to(dtype), teacher_logits.detach().to(dtype)
+    shift = student.mean(dim=-1, keepdim=True) - teacher.mean(dim=-1, keepdim=True)
+    return F.mse_loss(student - shift, teacher) / 2
 
 
 def hard_label_loss(
