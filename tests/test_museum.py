@@ -16,6 +16,9 @@ for _module in pkgutil.iter_modules(museum.__path__):
     importlib.import_module(f"tests.museum.{_module.name}")
 
 
+UNUSED = ("cacheprovider", "xdist", "nbval", "unraisableexception", "threadexception")  # the last two collect garbage
+
+
 class Recorder:
     """A pytest plugin that keeps each test's outcome."""
 
@@ -31,7 +34,7 @@ def run_tests(tests: tuple[str, ...]) -> dict[str, type[BaseException] | None]:
     """Run tests inside this process; the exception's type per test, None where it passed."""
     recorder = Recorder()
     nodes = [f"{Path(__file__).parent / test.split('::')[0]}::{test.split('::')[1]}" for test in tests]
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:nbval", "--capture=no", "--tb=no"]
+    options = ["-q", "--capture=no", "--tb=no", *(word for name in UNUSED for word in ("-p", f"no:{name}"))]
     with contextlib.redirect_stdout(io.StringIO()) as output:
         code = pytest.main([*options, *nodes], plugins=[recorder])
     assert code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), (

@@ -15,7 +15,7 @@ from kdref.lab.experiments import store
 from kdref.lab.seeds import run_many
 from kdref.lab.session import progress_on
 
-PER_BASE = 8  # paired seeds counted from each base seed
+PER_BASE = 8  # paired seeds counted from each base seed, unless the experiment has SEEDS of its own
 BASE_SEEDS = (0, 1000, 2000)
 
 
@@ -48,7 +48,8 @@ def run_missing(name: str, base_seeds: Sequence[int], *, jobs: int | None, resta
         return 1
     runs: list[dict[str, Any]] = stored["runs"] if stored else []
     done = {(run["seed"], run["arm"]) for run in runs}
-    wanted = [(base + i, arm) for base in base_seeds for i in range(PER_BASE) for arm in module.ARMS]
+    seeds = getattr(module, "SEEDS", [base + i for base in base_seeds for i in range(PER_BASE)])
+    wanted = [(seed, arm) for seed in seeds for arm in module.ARMS]
     missing = [pair for pair in wanted if pair not in done]
     print(f"{name}: {len(wanted) - len(missing)} of {len(wanted)} runs are stored in {path}")
     bar = tqdm(total=len(missing), unit="run", disable=not progress_on())

@@ -5,7 +5,6 @@ Lesson: notebooks/01_soft_targets.ipynb.
 
 import ast
 import hashlib
-import importlib
 import json
 import os
 import platform
@@ -86,17 +85,18 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
 
 
 def code_hash(name: str) -> str:
-    """Hash of the experiment's code without comments and docstrings, and of the heart files it imports."""
-    path = Path(__file__).parent / f"{name}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    hearts = sorted(
-        node.module.replace(".", "/") + ".py"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.count(".") == 1 and "lab" not in node.module
-    )
-    package = Path(importlib.import_module("kdref").__file__ or "").parent.parent
-    parts = [_bare(path), *(_bare(package / heart) for heart in hearts)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    """Hash of the experiment's code and that of the private modules it shares, without comments and docstrings.
+
+    Methods and lab are left out: their own tests hold them, and a lesson recomputes a slice.
+    """
+    folder = Path(__file__).parent
+    found = [name]
+    for module in found:  # grows while it is walked
+        for node in ast.walk(ast.parse((folder / f"{module}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdref.lab.experiments"):
+                names = [(node.module or "").rpartition(".")[2], *(alias.name for alias in node.names)]
+                found += [n for n in names if n not in found and (folder / f"{n}.py").is_file() and n != "store"]
+    return hashlib.sha256("\n".join(_bare(folder / f"{module}.py") for module in found).encode()).hexdigest()
 
 
 def _bare(path: Path) -> str:
