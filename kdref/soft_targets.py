@@ -177,8 +177,8 @@ def distillation_loss(
             f"soft_weight must be in [0, 1], got {soft_weight}: it is the soft term's share, the labels get the rest"
         )
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    soft = soft_target_loss(student_logits, teacher_logits, temperature=temperature)  # first: it needs the most memory
     hard = F.cross_entropy(student_logits.to(dtype), labels)
-    soft = soft_target_loss(student_logits, teacher_logits, temperature=temperature)
     return (1 - soft_weight) * hard + soft_weight * soft
 
 

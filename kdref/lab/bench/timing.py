@@ -4,6 +4,7 @@ A ratio within one run is worth reporting, since machine and moment are the same
 """
 
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -63,6 +64,7 @@ def peak_extra_memory(function: Callable[[], object]) -> int:
     The largest running sum of the allocations and releases that torch's profiler records; tensors only. The function
     is called once beforehand, so that what it keeps for good is not counted.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # or the profiler reports each start and stop on stderr
     function()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function()
