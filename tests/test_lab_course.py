@@ -45,6 +45,17 @@ def test_copies_are_made_once_and_never_overwritten(home: Path) -> None:
     assert sorted(path.name for path in work.iterdir()) == ["00_start_here.ipynb", "01_soft_targets.ipynb"]
 
 
+def test_solutions_lie_where_the_lesson_links_to_and_are_never_overwritten(home: Path, folder: Path) -> None:
+    (folder / "solutions").mkdir()
+    shutil.copyfile(folder / "01_soft_targets.ipynb", folder / "solutions" / "01_soft_targets.ipynb")
+    work = course.work_folder()
+    made = [path.relative_to(work).as_posix() for path in course.make_copies(work)]
+    assert made == ["00_start_here.ipynb", "01_soft_targets.ipynb", "solutions/01_soft_targets.ipynb"]
+    (work / "solutions" / "01_soft_targets.ipynb").write_text("tried")
+    assert course.make_copies(work) == []
+    assert (work / "solutions" / "01_soft_targets.ipynb").read_text() == "tried"
+
+
 def test_reset_restores_the_lesson_and_keeps_every_copy_of_mine(home: Path, folder: Path) -> None:
     course.make_copies(course.work_folder())
     mine = course.work_folder() / "01_soft_targets.ipynb"
@@ -121,10 +132,14 @@ def jupyter(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_start_opens_my_copy_on_this_computer_only(jupyter: list[str], home: Path) -> None:
     main(["start", "--lesson", "01", "--no-browser"])
-    assert str(home / "work" / "01_soft_targets.ipynb") in jupyter
+    assert f"--ServerApp.root_dir={home}" in jupyter
+    assert "--LabApp.default_url=/lab/tree/work/01_soft_targets.ipynb" in jupyter
     assert (home / "work" / "01_soft_targets.ipynb").exists()
     assert "--ServerApp.ip=127.0.0.1" in jupyter
     assert not [word for word in jupyter if "token" in word or "password" in word]
+    settings = next(word for word in jupyter if word.startswith("--LabApp.app_settings_dir=")).partition("=")[2]
+    overrides = json.loads(Path(settings, "overrides.json").read_text(encoding="utf-8"))
+    assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"  # or Jupyter asks first
     assert "--no-browser" in jupyter
 
 

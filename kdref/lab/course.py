@@ -14,6 +14,7 @@ import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 __all__ = ["Lesson", "lesson_table", "lessons", "make_copies", "reset", "start", "work_folder"]
 
@@ -81,7 +82,7 @@ def work_folder() -> Path:
 
 
 def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
-    """Copy the lessons that the learner has not got yet; what is there is never touched.
+    """Copy the lessons and solutions that the learner has not got yet; what is there is never touched.
 
     Args:
         work: The learner's folder; made if need be.
@@ -90,9 +91,14 @@ def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
     Returns:
         The copies made now.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    missing = [lesson.path for lesson in lessons(folder) if not (work / lesson.path.name).exists()]
-    return [_copy_whole(path, work / path.name) for path in missing]
+    made = []
+    for tracked in (lesson.path for lesson in lessons(folder)):
+        solutions = Path("solutions", tracked.name)  # beside the lesson, which links to it
+        for name in (Path(tracked.name), solutions) if (tracked.parent / solutions).is_file() else (tracked.name,):
+            if not (work / name).exists():
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                made.append(_copy_whole(tracked.parent / name, work / name))
+    return made
 
 
 def reset(lesson: str, *, work: Path | None = None, folder: Path | None = None) -> tuple[Path, Path | None]:
@@ -148,9 +154,11 @@ def start(*, lesson: str = "00", browser: bool = True) -> int:
 
 
 def _jupyter(notebook: Path, *, browser: bool) -> list[str]:
-    command = [sys.executable, "-m", "jupyterlab", str(notebook), f"--ServerApp.root_dir={_home()}"]
+    address = "/lab/tree/" + quote(notebook.relative_to(_home()).as_posix())  # what it opens, or prints for you to open
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={_home()}", f"--LabApp.default_url={address}"]
     command += ["--ServerApp.ip=127.0.0.1"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
+    command += [f"--LabApp.app_settings_dir={PACKAGE / 'lab' / 'jupyter'}"]  # overrides.json: and don't ask about news
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # containers have no other user, and Jupyter refuses root otherwise
     return command if browser else [*command, "--no-browser"]
