@@ -126,7 +126,9 @@ def exercise_faults(notebook: NotebookNode, expected: list[str]) -> list[str]:
 
 
 def closing_faults(notebook: NotebookNode) -> list[str]:
-    headings = [i for i, cell in enumerate(notebook.cells) if re.search(r"^#+ When to use", cell.source, re.MULTILINE)]
+    headings = [
+        i for i, cell in enumerate(notebook.cells) if re.search(r"^#+ (\d+\. )?When to use", cell.source, re.MULTILINE)
+    ]
     if not headings:
         return ["no section 'When to use'"]
     text = "\n".join(cell.source for cell in notebook.cells[headings[-1] :] if cell.cell_type == "markdown").lower()
