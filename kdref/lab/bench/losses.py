@@ -1,0 +1,202 @@
+"""Each loss, forward and backward, against its plain form and published packages: ``python -m kdref.lab.bench losses``.
+
+A new loss is one more ``Row`` in ``ROWS``.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdref.decoupled import dkd_loss, nkd_loss
+from kdref.lab.bench import peers, plain_losses, timing
+from kdref.lab.bench.peers import Loss
+from kdref.response import (
+    LearnableTemperature,
+    hard_label_loss,
+    label_smoothing_loss,
+    logit_matching_loss,
+    virtual_teacher_logits,
+)
+from kdref.soft_targets import distillation_loss, soft_target_loss
+from kdref.standardized import dist_loss, standardized_kd_loss
+
+__all__ = ["ROWS", "THREADS", "Row", "labelled_logits", "logits", "run", "student_and_labels", "value_and_gradient"]
+
+THREADS = (1, 2)
+LOGITS = ((256, 1000), (64, 21843))  # a batch of ImageNet-1k and one of ImageNet-21k
+ANOTHER = "†"
+OURS, PLAIN = "ours", "plain form"
+LEGEND = (
+    "Forward and backward, float32. A cell is time / peak extra memory, the other's divided by ours: above 1 ours is "
+    f"faster / smaller. {ANOTHER}: value and gradient are not those of ours times a constant."
+)
+
+
+class Row(NamedTuple):
+    """One loss of ours and others' that do the same.
+
+    ``inputs(*size)`` makes the arguments, the student's first; ``others`` maps a column to what builds its loss, or
+    raises ``ImportError``.
+    """
+
+    loss: str
+    ours: Loss
+    plain: Loss
+    inputs: Callable[..., tuple[Tensor, ...]]
+    sizes: Sequence[tuple[int, ...]] = LOGITS
+    others: Mapping[str, Callable[[], Loss]] = {}
+    target: str = "at least 1 / 1"
+
+
+def logits(batch: int, classes: int) -> tuple[Tensor, ...]:
+    """A student's and a teacher's logits; the teacher's are not centred, as a network's seldom are."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (2.0 * torch.randn(batch, classes, generator=generator) for _ in range(2))
+    return student, teacher + 1.0
+
+
+def labelled_logits(batch: int, classes: int) -> tuple[Tensor, ...]:
+    """A student's and a teacher's logits, and labels."""
+    labels = torch.randint(classes, (batch,), generator=torch.Generator().manual_seed(1))
+    return *logits(batch, classes), labels
+
+
+def student_and_labels(batch: int, classes: int) -> tuple[Tensor, ...]:
+    """A student's logits and labels."""
+    student, _, labels = labelled_logits(batch, classes)
+    return student, labels
+
+
+def learnable(student: Tensor, teacher: Tensor) -> Tensor:
+    """Soft targets at a temperature that is learned against the student: its gradient is computed too."""
+    return soft_target_loss(student, teacher, temperature=LearnableTemperature()())
+
+
+def virtual_teacher(student: Tensor, labels: Tensor) -> Tensor:
+    """Soft targets of a teacher that is always right and always equally sure."""
+    return soft_target_loss(student, virtual_teacher_logits(labels, num_classes=student.shape[1]))
+
+
+ROWS = (
+    Row(
+        "soft targets",
+        soft_target_loss,
+        plain_losses.soft_targets,
+        logits,
+        others={
+            "torchdistill": partial(peers.torchdistill, "KDLoss", temperature=4.0, alpha=0.0),
+            "mmrazor": partial(peers.mmrazor, "kl_divergence", "KLDivergence", tau=4.0),
+            "textbrewer": partial(peers.textbrewer, "kd_ce_loss", temperature=4.0),
+        },
+    ),
+    Row(
+        "distillation",
+        distillation_loss,
+        plain_losses.distillation,
+        labelled_logits,
+        others={"torchdistill": partial(peers.torchdistill, "KDLoss", temperature=4.0, alpha=0.1)},
+    ),
+    Row(
+        "logit matching",
+        logit_matching_loss,
+        plain_losses.logit_matching,
+        logits,
+        others={"textbrewer": partial(peers.textbrewer, "kd_mse_loss")},
+    ),
+    Row("hard labels", hard_label_loss, plain_losses.hard_label, logits),
+    Row(
+        "decoupled (DKD)",
+        dkd_loss,
+        plain_losses.decoupled,
+        labelled_logits,
+        others={"mmrazor": partial(peers.mmrazor, "decoupled_kd", "DKDLoss", tau=4.0, beta=8.0)},
+        target="at least 1.5 / 1",
+    ),
+    Row("normalised (NKD)", nkd_loss, plain_losses.normalized, labelled_logits),
+    Row(
+        "DIST",
+        dist_loss,
+        plain_losses.stronger_teacher,
+        logits,
+        others={
+            "torchdistill": partial(peers.torchdistill, "DISTLoss"),
+            "mmrazor": partial(peers.mmrazor, "dist_loss", "DISTLoss"),
+        },
+    ),
+    Row(
+        "standardised logits",
+        standardized_kd_loss,
+        plain_losses.standardized,
+        logits,
+        others={"torchdistill": partial(peers.torchdistill, "LogitStdKDLoss", temperature=2.0, alpha=0.0)},
+    ),
+    Row(
+        "label smoothing",
+        label_smoothing_loss,
+        plain_losses.label_smoothing,
+        student_and_labels,
+        others={"timm": partial(peers.timm, "LabelSmoothingCrossEntropy", smoothing=0.1)},
+    ),
+    Row("virtual teacher", virtual_teacher, plain_losses.virtual_teacher, student_and_labels),
+    Row("learnable temperature", learnable, plain_losses.learnable_temperature, logits),
+)
+
+
+def run(repeats: int, rows: Sequence[Row] = ROWS) -> str:
+    """Measure every row at each of its sizes; return what was skipped, the legend and the table."""
+    missing: dict[str, str] = {}
+    measured = []
+    for row in rows:
+        losses = {OURS: row.ours, PLAIN: row.plain, **_present(row.others, missing)}
+        for size in row.sizes:
+            shape = f"({', '.join(map(str, size))})"
+            measured.append({"loss": row.loss, "shape": shape, "target": row.target})
+            measured[-1] |= _measure(losses, row.inputs(*size), repeats)
+    columns = [name for name in dict.fromkeys(name for cells in measured for name in cells) if name != "target"]
+    table = [[cells.get(name, "-") for name in [*columns, "target"]] for cells in measured]
+    skipped = [f"{name} is skipped: {why} (see requirements-bench.txt)\n" for name, why in missing.items()]
+    return "\n".join([*skipped, f"{LEGEND}\n", timing.markdown([*columns, "target"], table)])
+
+
+def value_and_gradient(loss: Loss, student: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward and backward: the loss, and its gradient with respect to the student."""
+    leaf = student.detach().requires_grad_()
+    value = loss(leaf, *rest)
+    value.backward()
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad
+
+
+def _present(others: Mapping[str, Callable[[], Loss]], missing: dict[str, str]) -> dict[str, Loss]:
+    """Build the losses of the packages that are there, and note why the rest is missing."""
+    losses = {}
+    for name, build in others.items():
+        try:
+            losses[name] = build()
+        except ImportError as error:
+            missing[name] = str(error)
+    return losses
+
+
+def _measure(losses: Mapping[str, Loss], inputs: tuple[Tensor, ...], repeats: int) -> dict[str, str]:
+    """The cells of one line: our milliseconds and megabytes, and the others' ratios."""
+    functions = {name: partial(value_and_gradient, loss, *inputs) for name, loss in losses.items()}
+    seconds = timing.interleaved(functions, repeats=repeats)
+    memory = {name: timing.peak_extra_memory(function) for name, function in functions.items()}
+    milliseconds, ours = statistics.median(seconds[OURS]) * 1000, functions[OURS]()
+    cells = {"ours, ms": f"{milliseconds:.2f}", "ours, MB": f"{memory[OURS] / 1e6:.1f}"}
+    for name in list(losses)[1:]:
+        ratios = f"{timing.ratio(seconds, name, OURS):.2f} / {memory[name] / memory[OURS]:.2f}"
+        cells[name] = ratios if _is_multiple(functions[name](), ours) else f"{ratios} {ANOTHER}"
+    return cells
+
+
+def _is_multiple(other: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor]) -> bool:
+    """Whether value and gradient are the same positive multiple of ours: a factor is convention, not another loss."""
+    factor = other[1].norm() / ours[1].norm()
+    aligned = torch.cosine_similarity(other[1].flatten(), ours[1].flatten(), dim=0) > 1 - 1e-4
+    return bool(aligned and torch.isclose(other[0], factor * ours[0], rtol=1e-2))
