@@ -188,7 +188,7 @@ def test_a_question_that_nobody_can_answer_is_refused() -> None:
 
 
 def test_an_exercise_without_mistakes_says_what_differs(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setitem(MODULES[0].EXERCISES, "01.8", Exercise("Count", "Use your fingers.", number(), 3))
+    monkeypatch.setitem(exercises_of("01"), "01.8", Exercise("Count", "Use your fingers.", number(), 3))
     check("01.8", 2)
     check("01.8", 3)
     assert capsys.readouterr().out == "01.8 Count: not yet.\n2 is too small.\n01.8 Count: right.\n"

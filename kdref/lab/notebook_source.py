@@ -2,8 +2,9 @@
 
 ``notebooks/src/NN_topic.py`` (jupytext's percent format) is what we edit. The lesson is every cell but those tagged
 "solution"; the solutions notebook is the cells tagged "setup", and the exercises with "solution" cells in place of the
-stubs. Tags: setup, exercise (text and stub), solution, check (the ``lab.check`` call), nbval-ignore-output. In the
-first cell, ``{minutes}`` and ``{seconds}`` stand for what the builder estimates and measures.
+stubs. Tags: setup, exercise (text and stub), solution, check (the ``lab.check`` call), nbval-ignore-output,
+readme-picture (the one figure that the README shows). In the first cell, ``{minutes}`` and ``{seconds}`` stand for what
+the builder estimates and measures.
 
 Lesson: notebooks/00_start_here.ipynb.
 """
@@ -24,7 +25,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-TAGS = {"setup", "exercise", "solution", "check", "nbval-ignore-output"}
+TAGS = {"setup", "exercise", "solution", "check", "nbval-ignore-output", "readme-picture"}
 
 WORDS_PER_MINUTE = 180  # of prose with formulas in it
 CODE_LINES_PER_MINUTE = 20

@@ -6,6 +6,7 @@ Lesson: notebooks/00_start_here.ipynb.
 """
 
 import argparse
+import base64
 import itertools
 import os
 import re
@@ -21,9 +22,10 @@ from nbformat import NotebookNode
 
 from kdref.lab.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
 
-__all__ = ["CellFailed", "build", "claims", "differences", "execute", "main"]
+__all__ = ["CellFailed", "build", "claims", "differences", "execute", "main", "picture"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+PICTURE = "readme.png"  # in that folder: the figure that the README shows
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -105,10 +107,27 @@ def build(source_path: Path) -> None:
         seconds = stored if quiet else round_up(measured)
         _fill_in(notebook, {"minutes": minutes_to_read(notebook), "seconds": seconds})
         _nbformat.validate(notebook)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(_nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
-        temporary.replace(path)
+        drawn = picture(notebook)
+        _write(path, (_nbformat.writes(notebook) + "\n").encode())
+        if drawn is not None:
+            _write(path.with_name(PICTURE), drawn)
         print(f"{path.relative_to(source_path.parent.parent)}: {measured:.1f} s")
+
+
+def picture(notebook: NotebookNode) -> bytes | None:
+    """The figure that a built notebook shows in its cell tagged "readme-picture", as PNG; None without such a cell.
+
+    Raises:
+        ValueError: If there is such a cell and no figure, or several.
+    """
+    cells = [cell for cell in notebook.cells if "readme-picture" in cell.metadata.get("tags", [])]
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    figures = [kinds["image/png"] for kinds in data if "image/png" in kinds]
+    if not cells:
+        return None
+    if len(figures) != 1:
+        raise ValueError(f"the cells tagged 'readme-picture' must show one figure together, they show {len(figures)}")
+    return base64.b64decode(figures[0])
 
 
 def differences(folder: Path) -> list[str]:
@@ -187,6 +206,13 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = FOLDER) -> in
             print(f"{source.name} was not built: {error}", file=sys.stderr)
             failed = True
     return int(failed)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a whole file in place, or nothing."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _sources(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
