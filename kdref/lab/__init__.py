@@ -11,6 +11,7 @@ from kdref.lab.measure import latency, measure
 from kdref.lab.seeds import compare, replicate
 from kdref.lab.session import base_seed, setup
 from kdref.lab.show import show
+from kdref.lab.taps import taps
 
 __all__ = [
     "Batches",
@@ -24,5 +25,6 @@ __all__ = [
     "replicate",
     "setup",
     "show",
+    "taps",
     "teacher_outputs",
 ]
