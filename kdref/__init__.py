@@ -26,6 +26,7 @@ _METHODS = {
     "feature_overhaul": ("activation_boundary_loss", "margin_relu", "negative_margin", "overhaul_loss"),
     "feature_reuse": ("ReusedClassifier",),
     "feature_review": ("ReviewFusion", "hierarchical_context_loss"),
+    "relation": ("correlation_congruence_loss", "probabilistic_transfer_loss", "similarity_preserving_loss"),
     "relation_rkd": ("rkd_angle_loss", "rkd_distance_loss"),
     "response": (
         "LearnableTemperature",
