@@ -131,6 +131,18 @@ def test_interval_and_verdict_are_words() -> None:
     assert report.verdict(RESULT, "smoothing") == "smoothing: no useful difference"
 
 
+def test_verdicts_are_given_for_each_group_of_seeds() -> None:
+    rows = [("plain", base + seed, 0.5) for base in (0, 1000) for seed in range(8)]
+    rows += [("good", base + seed, 0.6 + 0.001 * seed) for base in (0, 1000) for seed in range(8)]
+    rows += [("once", seed, 0.6 + 0.001 * seed) for seed in range(8)] + [("once", 1000 + s, 0.4) for s in range(8)]
+    runs = pd.DataFrame(rows, columns=["arm", "seed", "accuracy"])
+    found = report.verdicts(runs, baseline="plain")
+    assert list(found.columns) == ["seeds 0 to 7", "seeds 1000 to 1007"]
+    assert found.T.to_dict("list") == {"good": ["helps", "helps"], "once": ["helps", "hurts"]}
+    lower = report.verdicts(runs, baseline="plain", higher_is_better=False)
+    assert lower.loc["good"].tolist() == ["hurts", "hurts"]
+
+
 # Drawing --------------------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +196,32 @@ def test_intervals_stand_where_the_differences_are() -> None:
     assert np.allclose(ends, [[3.8, 4.6], [-0.9, 0.04]])
     band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     assert np.allclose((band.x0, band.x1), (-1, 1))
+
+
+def test_intervals_of_several_comparisons_stand_side_by_side() -> None:
+    other = RESULT.assign(difference=[0.0, 0.04, -0.002])
+    left, right = report.intervals({"large": RESULT, "small": other}).axes
+    assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("large", "small")
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["soft targets", "smoothing"]
+    assert list(right.get_yticklabels()) == []
+    points = [line.get_xdata() for line in right.get_lines() if line.get_marker() in style.MARKERS]
+    assert np.allclose(np.ravel(points), [4, -0.2])
+    with pytest.raises(ValueError, match="need the same arms in the same order"):
+        report.intervals({"large": RESULT, "small": RESULT.iloc[::-1]})
+
+
+def test_grid_writes_every_value_where_it_stands() -> None:
+    values = pd.DataFrame([[0.5, 0.6], [0.7, 0.8], [0.75, 0.55]], index=["a", "b", "c"], columns=["1", "2"])
+    ax = report.grid(values, x_label="τ", y_label="weight", percent=True).axes[0]
+    written = {text.get_position(): text.get_text() for text in ax.texts}
+    assert written[(1, 0)] == "60.0 %"
+    assert written[(0, 2)] == "75.0 %"
+    assert ax.images[0].get_clim() == (0.5, 0.8)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert [text.get_text() for text in report.grid(values, x_label="", y_label="").axes[0].texts][:2] == [
+        "0.50",
+        "0.60",
+    ]
 
 
 def test_bars_are_told_apart_by_colour_and_hatching() -> None:

@@ -17,7 +17,7 @@ from scipy import stats
 
 from kdref.lab.style import COLORS, HATCHES, MARKERS, SEQUENTIAL, new_figure, percent_axis
 
-__all__ = ["bars", "curve", "examples", "intervals", "matrix"]
+__all__ = ["bars", "curve", "examples", "grid", "intervals", "matrix"]
 
 
 def matrix(
@@ -127,7 +127,7 @@ def curve(
 
 
 def intervals(
-    result: pd.DataFrame,
+    result: pd.DataFrame | Mapping[str, pd.DataFrame],
     *,
     margin: float = 0.01,
     x_label: str = "difference in accuracy, points",
@@ -137,26 +137,73 @@ def intervals(
     """Draw what ``lab.compare`` returned: each arm's paired difference with its interval, zero, and the margin.
 
     Args:
-        result: From ``lab.compare``; the baseline's row is left out.
+        result: From ``lab.compare``; the baseline's row is left out. Or several, title to result, with the same arms:
+            they are drawn side by side, and the names stand at the left.
         margin: The margin of the comparison, drawn as a band.
         x_label: Of the horizontal axis.
         title: Above the axes.
         percent: Differences are of fractions: show them in points.
+
+    Raises:
+        ValueError: If several results have other arms, or the same in another order.
     """
-    shown = result[result["verdict"] != "baseline"]
-    scale = 100 if percent else 1
-    with new_figure(8, 1.5 + 0.5 * len(shown)) as (figure, (ax,)):
-        ax.axvspan(-scale * margin, scale * margin, color="#EFEFEF", lw=0, label="too small to matter")
-        ax.axvline(0, color="#555555", lw=1.5)
-        for place, (_, row) in enumerate(shown.iterrows()):
-            error = [[scale * (row["difference"] - row["low"])], [scale * (row["high"] - row["difference"])]]
-            color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
-            ax.errorbar(scale * row["difference"], place, xerr=error, color=color, marker=marker, capsize=5, lw=2)
-        ax.set_yticks(range(len(shown)), [str(name) for name in shown.index])
-        ax.set_ylim(len(shown) - 0.5, -0.5)
-        ax.grid(axis="y", visible=False)
-        ax.set(title=title, xlabel=x_label)
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    panels = {title: result} if isinstance(result, pd.DataFrame) else result
+    shown = {name: frame[frame["verdict"] != "baseline"] for name, frame in panels.items()}
+    names = [list(frame.index) for frame in shown.values()]
+    if any(other != names[0] for other in names):
+        raise ValueError(f"results drawn side by side need the same arms in the same order, got {names}")
+    width = 8.0 if len(shown) == 1 else 3.2 + 3.6 * len(shown)
+    with new_figure(width, 1.5 + 0.5 * len(names[0]), columns=len(shown)) as (figure, axes):
+        for ax, (name, frame) in zip(axes, shown.items(), strict=True):
+            _draw_intervals(ax, frame, margin, 100 if percent else 1)
+            ax.set_yticks(range(len(frame)), [str(arm) for arm in frame.index] if ax is axes[0] else [])
+            ax.set(title=name, xlabel=x_label)
+        axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _draw_intervals(ax: Axes, frame: pd.DataFrame, margin: float, scale: int) -> None:
+    ax.axvspan(-scale * margin, scale * margin, color="#EFEFEF", lw=0, label="too small to matter")
+    ax.axvline(0, color="#555555", lw=1.5)
+    for place, (_, row) in enumerate(frame.iterrows()):
+        error = [[scale * (row["difference"] - row["low"])], [scale * (row["high"] - row["difference"])]]
+        color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
+        ax.errorbar(scale * row["difference"], place, xerr=error, color=color, marker=marker, capsize=5, lw=2)
+    ax.set_ylim(len(frame) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+def grid(
+    values: pd.DataFrame,
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    percent: bool = False,
+    width: float = 8,
+) -> Figure:
+    """Draw a table of numbers as a heat map, every value written in its cell.
+
+    Args:
+        values: Columns along the horizontal axis, rows from top to bottom. Colours go from the least to the largest.
+        x_label: What the columns are.
+        y_label: What the rows are.
+        title: Above the axes.
+        percent: Values are fractions, to be shown in per cent.
+        width: Inches.
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    with new_figure(width, 1.2 + 0.62 * len(values)) as (figure, (ax,)):
+        ax.imshow(values.to_numpy(), cmap=SEQUENTIAL, aspect="auto", vmin=low, vmax=high)
+        ax.set_xticks(range(values.shape[1]), [f"{name}" for name in values.columns])
+        ax.set_yticks(range(values.shape[0]), [f"{name}" for name in values.index])
+        for (row, column), value in np.ndenumerate(values.to_numpy()):
+            color = "white" if value > low + 0.6 * (high - low) else "black"
+            text = f"{100 * value:.1f} %" if percent else f"{value:.2f}"
+            ax.text(column, row, text, ha="center", va="center", color=color, fontsize=12)
+        ax.grid(False)
+        ax.tick_params(length=0)
+        ax.set(title=title, xlabel=x_label, ylabel=y_label)
     return figure
 
 

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdref.lab.plots import bars, curve, examples, intervals, matrix
+from kdref.lab.plots import bars, curve, examples, grid, intervals, matrix
 from kdref.lab.show import display_as
 
 __all__ = [
@@ -25,12 +25,14 @@ __all__ = [
     "curve",
     "examples",
     "figure",
+    "grid",
     "interval",
     "intervals",
     "matrix",
     "png",
     "table",
     "verdict",
+    "verdicts",
 ]
 
 _DPI = 144
@@ -161,6 +163,30 @@ def verdict(result: pd.DataFrame, arm: str) -> str:
         'soft targets: helps'
     """
     return f"{arm}: {result.loc[arm, 'verdict']}"
+
+
+def verdicts(
+    runs: pd.DataFrame, *, baseline: str, metric: str = "accuracy", higher_is_better: bool = True
+) -> pd.DataFrame:
+    """The verdict on every arm in every group of seeds: a claim must hold in all of them.
+
+    Args:
+        runs: Stored runs. Seeds 0 to 7 make a group, 1000 to 1007 another, and so on.
+        baseline: The arm that the others are compared with.
+        metric: The column to compare.
+        higher_is_better: False for a loss or an error.
+
+    Returns:
+        One row per arm but the baseline, in the order of the runs; one column per group, named after its seeds.
+    """
+    from kdref.lab.seeds import compare
+
+    columns = {}
+    for _, group in runs.groupby(runs["seed"] // 1000):
+        result = compare(group, baseline=baseline, metric=metric, higher_is_better=higher_is_better)
+        columns[f"seeds {group['seed'].min()} to {group['seed'].max()}"] = result["verdict"]
+    arms = [arm for arm in dict.fromkeys(runs["arm"]) if arm != baseline]
+    return pd.DataFrame(columns).loc[arms].rename_axis("arm")
 
 
 def _bracket(mean: float, low: float, high: float, percent: bool, sign: str = "", unit: str = "") -> str:
