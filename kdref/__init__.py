@@ -19,6 +19,7 @@ _METHODS = {
         "attention_transfer_loss",
         "value_relation",
     ),
+    "contrastive": ("ContrastiveMemory", "crd_loss", "info_nce_loss"),
     "decoupled": ("dkd_loss", "nkd_loss", "nontarget_class_divergence", "target_class_divergence"),
     "feature": ("HintRegressor", "VariationalRegressor", "hint_loss"),
     "feature_factors": ("Paraphraser", "Translator", "factor_transfer_loss"),
