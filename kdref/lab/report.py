@@ -31,6 +31,7 @@ __all__ = [
     "matrix",
     "png",
     "table",
+    "tally",
     "verdict",
     "verdicts",
 ]
@@ -187,6 +188,22 @@ def verdicts(
         columns[f"seeds {group['seed'].min()} to {group['seed'].max()}"] = result["verdict"]
     arms = [arm for arm in dict.fromkeys(runs["arm"]) if arm != baseline]
     return pd.DataFrame(columns).loc[arms].rename_axis("arm")
+
+
+def tally(found: pd.DataFrame) -> pd.Series:
+    """Count the verdicts of each arm over the groups of seeds, in a few words.
+
+    Args:
+        found: From ``verdicts``.
+
+    Example:
+        >>> tally(pd.DataFrame({"seeds 0 to 7": ["helps"], "seeds 1000 to 1007": ["helps"]}, index=["a"]))["a"]
+        'helps ×2'
+    """
+    words = {arm: row.value_counts(sort=False) for arm, row in found.iterrows()}
+    return pd.Series(
+        {arm: ", ".join(f"{word} ×{n}" if n > 1 else word for word, n in w.items()) for arm, w in words.items()}
+    )
 
 
 def _bracket(mean: float, low: float, high: float, percent: bool, sign: str = "", unit: str = "") -> str:

@@ -172,6 +172,43 @@ _REPAIR_MISTAKES: dict[str, tuple[Any, str]] = {
     ),
 }
 
+
+def my_weights(teacher_logits: Tensor, labels: Tensor, strength: float, temperature: float) -> Tensor:
+    """02.5."""
+    teacher_logits = teacher_logits.detach()
+    rest = 1 - _pick(_softened(teacher_logits, temperature), labels)
+    return torch.where(teacher_logits.argmax(dim=-1) == labels, strength, rest)
+
+
+_WEIGHT_MISTAKES: dict[str, tuple[Any, str]] = {
+    "right and wrong swapped": (
+        lambda t, labels, strength, temperature: torch.where(
+            t.argmax(dim=-1) != labels, strength, 1 - _pick(_softened(t, temperature), labels)
+        ),
+        "the strength is for examples where the teacher's first choice is the label.",
+    ),
+    "one minus the largest probability": (
+        lambda t, labels, strength, temperature: torch.where(
+            t.argmax(dim=-1) == labels, strength, 1 - _softened(t, temperature).amax(dim=-1)
+        ),
+        "plain distillation's weight is one minus the probability of the label, also where another class is first.",
+    ),
+    "p for 1 - p": (
+        lambda t, labels, strength, temperature: torch.where(
+            t.argmax(dim=-1) == labels, strength, _pick(_softened(t, temperature), labels)
+        ),
+        "where the teacher is wrong, it should weigh what it weighs in plain distillation.",
+    ),
+    "the temperature forgotten": (
+        lambda t, labels, strength, temperature: my_weights(t, labels, strength, 1.0),
+        "the divergences are taken of softened probabilities, so their weight is too.",
+    ),
+    "one weight for the batch": (
+        lambda t, labels, strength, temperature: my_weights(t, labels, strength, temperature).mean(),
+        "dkd_loss takes a weight per example, shape (B,).",
+    ),
+}
+
 EXERCISES: dict[str, Exercise] = {
     "02.1": Exercise(
         title="The target part",
@@ -240,6 +277,19 @@ EXERCISES: dict[str, Exercise] = {
             ),
         },
         remark="The same for logits (8, 2) and (0.01, 0): with two classes only the order is left to learn.",
+    ),
+    "02.5": Exercise(
+        title="Design: amplify only a teacher who is right",
+        hint="torch.where takes a condition per example, a number, and a tensor of shape (B,).",
+        differs=calls(
+            {
+                "one teacher right, one wrong, temperature 1": (_TEACHER, _LABELS, 8.0, 1.0),
+                "the same at temperature 4": (_TEACHER, _LABELS, 8.0, 4.0),
+            }
+        ),
+        solution=my_weights,
+        mistakes=_WEIGHT_MISTAKES,
+        remark="Whether it helps is another matter: that takes a baseline, tuning and eight seeds.",
     ),
 }
 
