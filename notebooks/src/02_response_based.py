@@ -103,7 +103,7 @@ print("KL = TCKD + (1 - p of the label) · NCKD: yes")
 # %%
 fixed = experiments.load("response")
 seed = BASE_SEED if BASE_SEED in set(fixed["seed"]) else 0
-split, (train_logits, test_logits) = _mnist1d.parts(), _mnist1d.logits(seed)
+split, train_logits = _mnist1d.parts(), _mnist1d.logits(seed)[0]
 for temperature, low, high in ((1.0, 0.0, 0.02), (4.0, 0.2, 0.6)):
     p = softened_probabilities(train_logits, temperature=temperature)
     weight = 1 - p.gather(1, split.train_y[:, None])
@@ -138,8 +138,9 @@ lab.show(dkd_loss)
 #   *larger*, by a reversed gradient; a curriculum from easy to hard.
 # - **DKD**, Zhao et al. 2022: $\tau^2\,(w_t\,\mathrm{TCKD} + w_n\,\mathrm{NCKD})$. *Claim:* as good as the best feature
 #   methods on CIFAR-100 and ImageNet.
-# - **NKD**, [Yang et al. 2023](https://arxiv.org/abs/2303.13005): $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c
-#   \log\hat q_c$. A weighted cross-entropy, so it is not zero where the two agree.
+# - **NKD**, [Yang et al. 2023](https://arxiv.org/abs/2303.13005):
+#   $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c \log\hat q_c$. A weighted cross-entropy, so it is not zero where
+#   the two agree.
 # - **DIST**, Huang et al. 2022: $1 - \rho(q, p)$, with ρ the correlation of probabilities, by example and by class.
 #   *Claim:* asking for relations instead of equality lets a student learn from a much stronger teacher.
 # - **Standardised logits**, Sun et al. 2024: soft targets of z-scores $Z(z) = (z - \bar z)/\sigma(z)$, so each example
@@ -159,7 +160,8 @@ lab.show(standardize_logits)
 #
 # RepDistiller, a widely used collection, weighs its methods with numbers from 0.02 (correlation congruence) to 30,000
 # (PKT, both in lesson 05). Is one of them a million times as important? Measure: how long is each loss's gradient
-# per example, for a student at the start (small logits) and a teacher who is sure? No training here; the logits are fixed.
+# per example, for a student at the start (small logits) and a teacher who is sure? No training here; the logits are
+# fixed.
 
 # %%
 index = torch.arange(200 * 10, dtype=torch.float64).reshape(200, 10)
@@ -273,7 +275,7 @@ report.table(settings, caption="settings tried, and the one chosen for each stud
 print(experiments.provenance("response")["command"], "·", len(fixed), "runs,", fixed["seed"].nunique(), "seeds")
 
 # %% [markdown]
-# DKD chose its smallest weight, 1, for both students, not the paper's 8; where a choice stands at the end of the list,
+# DKD's smallest weight, 1, was chosen for both students, not the default of 8; where a choice stands at the end of the list,
 # the best may lie beyond it. Stored numbers are worth what can be recomputed: one seed, two arms, live.
 
 # %%
@@ -344,7 +346,7 @@ assert fits.max() < 0.9
 assert settings.set_index("loss").loc["decoupled (DKD)", [cnn, mlp]].eq("1").all()
 print("perceptron: all seven losses with the teacher's probabilities or logits beat tuned cross-entropy in accuracy")
 print("perceptron: none of them beats plain soft targets in accuracy in all three groups")
-print("convolutional student: no loss beats tuned cross-entropy in accuracy in any group")
+print("convolutional student: in no group does a loss beat tuned cross-entropy in accuracy")
 
 # %% [markdown]
 # - **Helped:** the perceptron. Seven losses gain in every group; six of them between three and five and a half points,
@@ -354,8 +356,8 @@ print("convolutional student: no loss beats tuned cross-entropy in accuracy in a
 # - **It is not only smoothing.** Label smoothing, the virtual teacher and the teacher's hard labels all stay below soft
 #   targets. Here the other classes' probabilities matter, against the strong form of the virtual teacher's claim.
 # - **Did not help:** the convolutional student. With 562 parameters it stays below 90 % on its own training data: there
-#   is no overfitting to cure, as with lesson 01's tiny student, and no loss beats cross-entropy. Some verdicts are
-#   *hurts* in two groups of three; we claim nothing from those.
+#   is little overfitting to cure, as with lesson 01's tiny student, and in no group does a loss beat cross-entropy. Some
+#   verdicts are *hurts* in two groups of three; we claim nothing from those.
 # - **A fair opponent:** cross-entropy with weight decay has the *best* NLL for the perceptron; every other loss is
 #   worse in every group. Without weight decay it is the other way round (see the table of teachers below): tune the
 #   baseline before you praise a loss.
@@ -406,7 +408,7 @@ print("320 epochs beat 80 in no group, whatever the targets")
 
 # %% [markdown]
 # **Seen:** the first half of the claim. At 5 epochs τ = 10 loses several points, at 80 it wins. The second half not:
-# four times as long again gained nothing in any group, with 4,000 signals and no augmentation to keep them fresh.
+# no group shows a gain from four times as long again, with 4,000 signals and no augmentation to keep them fresh.
 #
 # ### Consistency
 #
@@ -504,12 +506,13 @@ for student in ("mlp-50x50", "mlp-200x200"):
     assert (gap[student, "cnn1d-8"].loc["cnn1d-24"] == "helps").all()
 assert not (gap["mlp-16", "no teacher"] == "helps").any(axis=None)
 assert not any((gap[student, "cnn1d-24"].loc["cnn1d-64"] == "hurts").any() for student in table.index)
-print("the two larger students gain from the two larger teachers; the smallest gains from none in any group")
-print("the largest teacher is worse than the middle one for no student, in no group")
+print("the two larger students gain from the two larger teachers; for the smallest no group shows a gain")
+print("no group shows the largest teacher to be worse than the middle one")
 
 # %% [markdown]
 # **Seen:** for the two larger students the middle teacher teaches better than the smallest in every group. From there
-# to the largest no gap is seen, and with these intervals none is excluded. The smallest student gains from no teacher.
+# to the largest no gap is seen, and with these intervals none is excluded. For the smallest student no
+# group shows a gain from any teacher.
 # Lesson 13 comes back to this with more sizes.
 #
 # ## 6. Move it yourself: the balance
@@ -672,7 +675,8 @@ lab.check("02.5", my_weights)
 
 # %% [markdown]
 # **Going further** (not checked): train with `LearnableTemperature` at a reversal of 0 and of 1, and print τ after
-# every epoch. Where does it go, and why? Repeat section 4 with twice the signals (`data.mnist1d_fresh`): which student gains?
+# every epoch. Where does it go, and why? Repeat section 4 with twice the signals (`data.mnist1d_fresh`): which student
+# gains?
 
 # %%
 lab.quiz("02")
@@ -686,8 +690,8 @@ lab.quiz("02")
 # teacher's order more than its numbers. Tune each on validation data, from the gradient sizes of section 2.
 #
 # **When not:** the student underfits (cnn1d-8, mlp-16: nothing helped); few epochs; augmentation is still untried
-# (augmented labels beat soft targets without it); two classes (DKD's second part is zero, z-scores keep only the order);
-# you need good probabilities (weight decay had the best NLL).
+# (augmented labels beat soft targets without it); two classes (DKD's second part is zero, z-scores keep only the
+# order); you need good probabilities (weight decay had the best NLL).
 #
 # **Cost:** one forward pass of the teacher per input, once if nothing is augmented, in every epoch if something is. The
 # losses themselves cost little beside it: `python -m kdref.lab.bench losses`.
