@@ -139,8 +139,8 @@ lab.show(dkd_loss)
 # - **DKD**, Zhao et al. 2022: $\tau^2\,(w_t\,\mathrm{TCKD} + w_n\,\mathrm{NCKD})$. *Claim:* as good as the best feature
 #   methods on CIFAR-100 and ImageNet.
 # - **NKD**, [Yang et al. 2023](https://arxiv.org/abs/2303.13005):
-#   $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c \log\hat q_c$. A weighted cross-entropy, so it is not zero where
-#   the two agree.
+#   $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c \log\hat q_c$. A weighted cross-entropy, so it is not zero
+#   where the two agree.
 # - **DIST**, Huang et al. 2022: $1 - \rho(q, p)$, with ρ the correlation of probabilities, by example and by class.
 #   *Claim:* asking for relations instead of equality lets a student learn from a much stronger teacher.
 # - **Standardised logits**, Sun et al. 2024: soft targets of z-scores $Z(z) = (z - \bar z)/\sigma(z)$, so each example
@@ -275,8 +275,8 @@ report.table(settings, caption="settings tried, and the one chosen for each stud
 print(experiments.provenance("response")["command"], "·", len(fixed), "runs,", fixed["seed"].nunique(), "seeds")
 
 # %% [markdown]
-# DKD's smallest weight, 1, was chosen for both students, not the default of 8; where a choice stands at the end of the list,
-# the best may lie beyond it. Stored numbers are worth what can be recomputed: one seed, two arms, live.
+# DKD's smallest weight, 1, was chosen for both students, not the default of 8; where a choice stands at the end of the
+# list, the best may lie beyond it. Stored numbers are worth what can be recomputed: one seed, two arms, live.
 
 # %%
 for arm in ("mlp-100x100 | cross-entropy", "mlp-100x100 | logit matching"):
@@ -356,8 +356,8 @@ print("convolutional student: in no group does a loss beat tuned cross-entropy i
 # - **It is not only smoothing.** Label smoothing, the virtual teacher and the teacher's hard labels all stay below soft
 #   targets. Here the other classes' probabilities matter, against the strong form of the virtual teacher's claim.
 # - **Did not help:** the convolutional student. With 562 parameters it stays below 90 % on its own training data: there
-#   is little overfitting to cure, as with lesson 01's tiny student, and in no group does a loss beat cross-entropy. Some
-#   verdicts are *hurts* in two groups of three; we claim nothing from those.
+#   is little overfitting to cure, as with lesson 01's tiny student, and in no group does a loss beat cross-entropy.
+#   Some verdicts are *hurts* in two groups of three; we claim nothing from those.
 # - **A fair opponent:** cross-entropy with weight decay has the *best* NLL for the perceptron; every other loss is
 #   worse in every group. Without weight decay it is the other way round (see the table of teachers below): tune the
 #   baseline before you praise a loss.
@@ -512,8 +512,7 @@ print("no group shows the largest teacher to be worse than the middle one")
 # %% [markdown]
 # **Seen:** for the two larger students the middle teacher teaches better than the smallest in every group. From there
 # to the largest no gap is seen, and with these intervals none is excluded. For the smallest student no
-# group shows a gain from any teacher.
-# Lesson 13 comes back to this with more sizes.
+# group shows a gain from any teacher. Lesson 13 comes back to this with more sizes.
 #
 # ## 6. Move it yourself: the balance
 #

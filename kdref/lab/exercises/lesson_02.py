@@ -18,6 +18,7 @@ __all__ = ["EXERCISES", "QUIZ"]
 _STUDENT = torch.tensor([[1.0, 0.0, -1.0, 0.5], [0.5, 2.0, 0.0, -1.0]])
 _TEACHER = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 1.0, 2.5, 0.5]])
 _LABELS = torch.tensor([0, 3])  # the second teacher is wrong
+_TWO_EXAMPLES = {f"two examples at temperature {tau:g}": (_STUDENT, _TEACHER, _LABELS, tau) for tau in (1.0, 4.0)}
 _SURE = torch.tensor([[10000.0, 0.0, 3.0, -10000.0]])
 _LESS_SURE = torch.tensor([[9000.0, 3.0, 0.0, -10000.0]])
 
@@ -51,25 +52,24 @@ _TARGET_MISTAKES: dict[str, tuple[Any, str]] = {
         "a two-class question has two answers: add the term of 1 - p and 1 - q, or the sum can be negative.",
     ),
     "the whole divergence": (
-        lambda s, t, labels, temperature: kl_divergence(s, t, temperature=temperature),
+        lambda s, t, labels, tau: kl_divergence(s, t, temperature=tau),
         "that compares all classes. Here the wrong ones count only together.",
     ),
     "the teacher's choice for the label": (
-        lambda s, t, labels, temperature: my_target_divergence(s, t, t.argmax(dim=-1), temperature),
+        lambda s, t, labels, tau: my_target_divergence(s, t, t.argmax(dim=-1), tau),
         "the second teacher is wrong, and the target is still the label.",
     ),
     "student and teacher swapped": (
-        lambda s, t, labels, temperature: my_target_divergence(t, s, labels, temperature),
+        lambda s, t, labels, tau: my_target_divergence(t, s, labels, tau),
         "the expectation is under the teacher, as in every divergence of this course.",
     ),
     "the temperature forgotten": (
-        lambda s, t, labels, temperature: my_target_divergence(s, t, labels, 1.0),
+        lambda s, t, labels, tau: my_target_divergence(s, t, labels, 1.0),
         "divide both logits by it first.",
     ),
     "1 - q in floating point": (
         _two_terms,
-        "where q rounds to 1, 1 - q is 0 and its logarithm -inf. Take log(1 - q) from the other classes' "
-        "log-probabilities: torch.logsumexp.",
+        "where q rounds to 1, log(1 - q) is -inf. Take it from the other classes, with torch.logsumexp.",
     ),
 }
 
@@ -109,26 +109,15 @@ _NONTARGET_MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "a mask of minus 1000": (
         _masked(-1000.0),
-        "10,000 less 1,000 is still the largest. A finite mask fails at some size: leave the target out, or use -inf "
-        "with care for its product with 0.",
+        "10,000 less 1,000 is still the largest: a finite mask fails at some size. Leave the target out.",
     ),
     "the factor 1 - p in front": (
-        lambda s, t, labels, temperature: (
-            (1 - _pick(_softened(t, temperature), labels)) * my_nontarget_divergence(s, t, labels, temperature)
-        ),
+        lambda s, t, labels, tau: (1 - _pick(_softened(t, tau), labels)) * my_nontarget_divergence(s, t, labels, tau),
         "that is what plain distillation does, and what decoupling undoes.",
     ),
     "the teacher's choice left out": (
-        lambda s, t, labels, temperature: my_nontarget_divergence(s, t, t.argmax(dim=-1), temperature),
+        lambda s, t, labels, tau: my_nontarget_divergence(s, t, t.argmax(dim=-1), tau),
         "the second teacher is wrong, and the target is still the label.",
-    ),
-    "a mean over the classes": (
-        lambda s, t, labels, temperature: my_nontarget_divergence(s, t, labels, temperature) / (s.shape[-1] - 1),
-        "a divergence is a sum over classes.",
-    ),
-    "the temperature forgotten": (
-        lambda s, t, labels, temperature: my_nontarget_divergence(s, t, labels, 1.0),
-        "divide both logits by it first.",
     ),
 }
 
@@ -145,29 +134,23 @@ def _probabilities(s: Tensor, labels: Tensor) -> Tensor:
 
 _REPAIR_MISTAKES: dict[str, tuple[Any, str]] = {
     "the function as it was published": (
-        lambda s, labels, temperature: (
-            soft_target_loss(s, _probabilities(s, labels), temperature=temperature) / s.shape[-1]
-        ),
-        "print the teacher's softened probabilities at temperature 1, and compare the loss of one example with the "
-        "sum that you write by hand.",
+        lambda s, labels, tau: soft_target_loss(s, _probabilities(s, labels), temperature=tau) / s.shape[-1],
+        "print p at temperature 1, and compare the loss of one example with the sum that you write by hand.",
     ),
     "the teacher repaired, the mean not": (
-        lambda s, labels, temperature: repaired(s, labels, temperature) / s.shape[-1],
+        lambda s, labels, tau: repaired(s, labels, tau) / s.shape[-1],
         'reduction="mean" divides by the classes too: what is asked for is a sum over classes.',
     ),
     "the mean repaired, the teacher not": (
-        lambda s, labels, temperature: soft_target_loss(s, _probabilities(s, labels), temperature=temperature),
-        "at temperature 1 the softmax must give back the probabilities that were put in. What must a softmax be "
-        "given for that?",
+        lambda s, labels, tau: soft_target_loss(s, _probabilities(s, labels), temperature=tau),
+        "at temperature 1 softmax must give back the teacher's probabilities. What must it be given for that?",
     ),
     "the factor τ² lost": (
-        lambda s, labels, temperature: repaired(s, labels, temperature) / temperature**2,
+        lambda s, labels, tau: repaired(s, labels, tau) / tau**2,
         "it was right, and it is gone.",
     ),
     "the softening lost": (
-        lambda s, labels, temperature: (
-            soft_target_loss(s / temperature, _probabilities(s, labels).log(), temperature=1.0) * temperature**2
-        ),
+        lambda s, labels, tau: soft_target_loss(s / tau, _probabilities(s, labels).log(), temperature=1.0) * tau**2,
         "the teacher meets the temperature too, like any other teacher.",
     ),
 }
@@ -176,35 +159,32 @@ _REPAIR_MISTAKES: dict[str, tuple[Any, str]] = {
 def my_weights(teacher_logits: Tensor, labels: Tensor, strength: float, temperature: float) -> Tensor:
     """02.5."""
     teacher_logits = teacher_logits.detach()
-    rest = 1 - _pick(_softened(teacher_logits, temperature), labels)
-    return torch.where(teacher_logits.argmax(dim=-1) == labels, strength, rest)
+    return _if_right(teacher_logits, labels, strength, 1 - _pick(_softened(teacher_logits, temperature), labels))
+
+
+def _if_right(t: Tensor, labels: Tensor, weight: float | Tensor, otherwise: float | Tensor) -> Tensor:
+    return torch.where(t.argmax(dim=-1) == labels, weight, otherwise)
 
 
 _WEIGHT_MISTAKES: dict[str, tuple[Any, str]] = {
     "right and wrong swapped": (
-        lambda t, labels, strength, temperature: torch.where(
-            t.argmax(dim=-1) != labels, strength, 1 - _pick(_softened(t, temperature), labels)
-        ),
+        lambda t, labels, strength, tau: _if_right(t, labels, 1 - _pick(_softened(t, tau), labels), strength),
         "the strength is for examples where the teacher's first choice is the label.",
     ),
     "one minus the largest probability": (
-        lambda t, labels, strength, temperature: torch.where(
-            t.argmax(dim=-1) == labels, strength, 1 - _softened(t, temperature).amax(dim=-1)
-        ),
+        lambda t, labels, strength, tau: _if_right(t, labels, strength, 1 - _softened(t, tau).amax(dim=-1)),
         "plain distillation's weight is one minus the probability of the label, also where another class is first.",
     ),
     "p for 1 - p": (
-        lambda t, labels, strength, temperature: torch.where(
-            t.argmax(dim=-1) == labels, strength, _pick(_softened(t, temperature), labels)
-        ),
+        lambda t, labels, strength, tau: _if_right(t, labels, strength, _pick(_softened(t, tau), labels)),
         "where the teacher is wrong, it should weigh what it weighs in plain distillation.",
     ),
     "the temperature forgotten": (
-        lambda t, labels, strength, temperature: my_weights(t, labels, strength, 1.0),
+        lambda t, labels, strength, tau: my_weights(t, labels, strength, 1.0),
         "the divergences are taken of softened probabilities, so their weight is too.",
     ),
     "one weight for the batch": (
-        lambda t, labels, strength, temperature: my_weights(t, labels, strength, temperature).mean(),
+        lambda t, labels, strength, tau: my_weights(t, labels, strength, tau).mean(),
         "dkd_loss takes a weight per example, shape (B,).",
     ),
 }
@@ -215,8 +195,7 @@ EXERCISES: dict[str, Exercise] = {
         hint="log q of the label is one entry of F.log_softmax; log(1 - q) is the logsumexp of all other entries.",
         differs=calls(
             {
-                "two examples at temperature 1": (_STUDENT, _TEACHER, _LABELS, 1.0),
-                "the same at temperature 4": (_STUDENT, _TEACHER, _LABELS, 4.0),
+                **_TWO_EXAMPLES,
                 "very large logits": (_SURE, -_SURE, torch.tensor([0]), 1.0),
             }
         ),
@@ -229,8 +208,7 @@ EXERCISES: dict[str, Exercise] = {
         hint="Build logits without the label's column, shape (B, C - 1), and take the divergence of lesson 01.",
         differs=calls(
             {
-                "two examples at temperature 1": (_STUDENT, _TEACHER, _LABELS, 1.0),
-                "the same at temperature 4": (_STUDENT, _TEACHER, _LABELS, 4.0),
+                **_TWO_EXAMPLES,
                 "a target of thousands": (_SURE, _LESS_SURE, torch.tensor([0]), 1.0),
                 "very large logits": (_SURE, -_SURE, torch.tensor([2]), 1.0),
             }
@@ -271,10 +249,6 @@ EXERCISES: dict[str, Exercise] = {
                 "that is the softmax of the raw logits at τ = 2. Standardising comes before it.",
             ),
             "certainty": (1.0, "the largest z-score of two numbers is small, whatever the numbers are."),
-            "one score for the difference of two": (
-                torch.sigmoid(torch.tensor(2**-0.5 / 2)).item(),
-                "softmax of two scores is the sigmoid of their difference, and the other score is negative.",
-            ),
         },
         remark="The same for logits (8, 2) and (0.01, 0): with two classes only the order is left to learn.",
     ),
@@ -317,12 +291,9 @@ QUIZ = (
     Question(
         "You train with random crops. Which teacher output goes with a cropped image?",
         {
-            "The teacher's output on the same crop": "Consistency: both nets see the same input. The cached output of "
-            "the whole image was worse here in every group of seeds.",
-            "The cached output of the whole image": "It describes another input; it was worse here in every group of "
-            "seeds.",
-            "The output on a crop of its own": "Then the student is asked about one part of the image and corrected "
-            "about another.",
+            "The teacher's output on the same crop": "Consistency: both nets must see the same input.",
+            "The cached output of the whole image": "It describes another input. It lost here, in every group of seeds.",
+            "The output on a crop of its own": "Then the student is asked about one part and corrected about another.",
         },
         right="The teacher's output on the same crop",
     ),
