@@ -160,35 +160,29 @@ def probabilistic_transfer_loss(
 
 
 class _Transfer(torch.autograd.Function):
-    """PKT's divergence of gaps g = 1 - cos. Probabilities are k / Σk with k = 1 - g/2, logarithms those of log1p.
+    """PKT's divergence of gaps g = 1 - cos, from similarities k = 1 - g/2 and probabilities k / Σk.
 
-    Both rows sum to 1, so Σ p log(p/q) = Σ p (eˡ - 1 - l) with l = log(q/p): no term is negative, small ones don't
-    cancel, and the gradient is ∂/∂g_ij = -½ p_ij (eˡ - 1) / (B k_ij).
+    Both rows sum to 1, so Σ p log(p/q) = Σ p (e - log(1 + e)) with e = q/p - 1: no term is negative, and small ones
+    don't cancel. The gradient is ∂/∂g_ij = -½ p_ij e_ij / (B k_ij).
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        (log_k, log_q), (_, log_p) = (_log_similarity(gaps) for gaps in (student, teacher))
-        ratio = (log_q - log_p).to(torch.float32 if student.device.type == "mps" else torch.float64)
-        excess, picks = torch.expm1(ratio), log_p.exp_() / len(log_p) ** 2
+        wide = torch.float32 if student.device.type == "mps" else torch.float64  # nearly all alike: e is tiny
+        own, picks = ((1 - gaps.to(wide) / 2).clamp_(min=_LEAST_SIMILARITY) for gaps in (student, teacher))
+        own_sum, sums = own.sum(dim=1, keepdim=True), picks.sum(dim=1, keepdim=True)
+        excess = (own / picks).mul_(sums / own_sum).sub_(1)
+        picks /= sums * len(sums)
         if ctx.needs_input_grad[0]:
-            slope = (picks * excess.to(picks.dtype)).div_(log_k.exp_()).mul_(-0.5)
-            ctx.save_for_backward(slope.masked_fill_(student > 2 - 2 * _LEAST_SIMILARITY, 0.0))
-        return excess.sub_(ratio).mul_(picks).sum()
+            slope = (picks * excess).div_(own).mul_(own > _LEAST_SIMILARITY)
+            ctx.save_for_backward(slope.to(student.dtype))
+        return picks.mul_(excess - excess.log1p()).sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         _refuse_second_derivative()
         (slope,) = ctx.saved_tensors
-        return slope * grad.to(slope.dtype), None
-
-
-def _log_similarity(gaps: Tensor) -> tuple[Tensor, Tensor]:  # (B, B)
-    """Logarithms of 1 - gap/2, and of that divided by its rows' means, which is near 1 where all are alike."""
-    halves = gaps.clamp(max=2 - 2 * _LEAST_SIMILARITY).mul_(-0.5)
-    mean = halves.mean(dim=1, keepdim=True)
-    log_similarity = halves.log1p_()
-    return log_similarity, log_similarity - mean.log1p_()
+        return slope * (-0.5 * grad).to(slope.dtype), None
 
 
 def _cosine_gaps(rows: Tensor) -> Tensor:  # (B, D) -> (B, B)
@@ -209,24 +203,23 @@ class _CosineGaps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(rows, dim=1)
-        zero = lengths == 0
-        lengths.masked_fill_(zero, 1.0)
+        live = (lengths > 0).to(rows.dtype)  # 1, and 0 for a row of zeros
+        lengths += 1 - live
         unit = rows / lengths[:, None]
         mean = unit.mean(dim=0)
         unit -= mean
         gram = _full_product(unit, unit)
         half = gram.diagonal() / 2
         gaps = (half[:, None] + half).sub_(gram)
-        undefined = zero[:, None] | zero
-        gaps.masked_fill_(undefined, 1.0)
-        ctx.save_for_backward(unit, mean, lengths, undefined, gaps)
+        gaps = torch.lerp(gaps.new_ones(()), gaps, torch.outer(live, live))
+        ctx.save_for_backward(unit, mean, live, live / lengths, gaps)
         return gaps
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         _refuse_second_derivative()
-        unit, mean, lengths, undefined, gaps = ctx.saved_tensors
-        weights = (grad + grad.mT).masked_fill_(undefined, 0.0).div_(-lengths[:, None])
+        unit, mean, live, inverse, gaps = ctx.saved_tensors
+        weights = (grad + grad.mT).mul_(live).mul_(-inverse[:, None])
         of_mean = (weights * gaps).sum(dim=1)
         weights.diagonal().sub_(weights.sum(dim=1) - of_mean)
         return _full_product(weights, unit.mT).addr_(of_mean, mean)
