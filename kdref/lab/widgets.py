@@ -149,7 +149,7 @@ def balance_explorer(runs: "DataFrame", *, metric: str = "accuracy") -> Panel:
     layout = {"width": "36em"}
     weight_choice, temperature_choice = (
         ipywidgets.SelectionSlider(
-            options=[(f"{v:g}", v) for v in values], value=values[-2], description=name, style=style, layout=layout
+            options=[(f"{v:g}", v) for v in values], value=values[-2:][0], description=name, style=style, layout=layout
         )
         for name, values in (("soft weight", weights), ("temperature τ", temperatures))
     )

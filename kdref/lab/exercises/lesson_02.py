@@ -291,8 +291,8 @@ QUIZ = (
     Question(
         "You train with random crops. Which teacher output goes with a cropped image?",
         {
-            "The teacher's output on the same crop": "Consistency: both nets must see the same input.",
-            "The cached output of the whole image": "It describes another input. It lost here, in every group of seeds.",
+            "The teacher's output on the same crop": "Consistency: both nets see the same input.",
+            "The cached output of the whole image": "It describes another input: worse here in every group of seeds.",
             "The output on a crop of its own": "Then the student is asked about one part and corrected about another.",
         },
         right="The teacher's output on the same crop",
