@@ -82,19 +82,26 @@ def extract(source: str, name: str) -> str:
         needed |= waiting
         users = [s for s, names in zip(statements, defined, strict=True) if names & waiting and "__all__" not in names]
         waiting = {used for statement in users for used in _uses(statement)} - needed
+    keeping = [s for s, names in zip(statements, defined, strict=True) if names & needed and "__all__" not in names]
+    in_code = {used for statement in keeping for used in _uses(statement, examples=False)}
     lines = source.splitlines(keepends=True)
-    kept, end = "", 0
+    kept, gap, end = "", "", 0
     for index, (statement, names) in enumerate(zip(statements, defined, strict=True)):
         first = min([statement.lineno, *(decorator.lineno for decorator in getattr(statement, "decorator_list", []))])
         before = "".join(lines[end : first - 1])  # blank lines, and comments that belong to this statement
         text = "".join(lines[first - 1 : statement.end_lineno])
         end = statement.end_lineno or end
+        before = before if before.startswith("\n") else gap + before
+        gap = ""
         if "__all__" in names:
             kept += f'{before}__all__ = ["{name}"]\n'
         elif isinstance(statement, ast.Import | ast.ImportFrom) and names & needed:
-            kept += before + _trimmed(statement, text, needed)
+            unused = "" if names & in_code else "  # noqa: F401 - the example uses it"
+            kept += before + _trimmed(statement, text, needed).rstrip("\n") + unused + "\n"
         elif (index == 0 and isinstance(statement, ast.Expr)) or names & needed:
             kept += before + text
+        else:
+            gap = before[: len(before) - len(before.lstrip("\n"))]  # blank lines outlive what stood below them
     return re.sub(r"\n{4,}", "\n\n\n", kept)
 
 
@@ -149,15 +156,15 @@ def _bound(alias: ast.alias) -> str:
     return alias.asname or alias.name.split(".")[0]
 
 
-def _uses(statement: ast.stmt) -> Iterator[str]:
-    """Names that occur in a statement's code, quoted annotations and docstring examples."""
+def _uses(statement: ast.stmt, *, examples: bool = True) -> Iterator[str]:
+    """Names that occur in a statement's code, quoted annotations and, if wanted, docstring examples."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if node.value.isidentifier():  # a quoted annotation
                 yield node.value
-            for example in doctest.DocTestParser().get_examples(node.value):
+            for example in doctest.DocTestParser().get_examples(node.value) if examples else ():
                 yield from re.findall(r"\w+", example.source)
 
 
