@@ -1,0 +1,220 @@
+"""The exercises and the quiz of lesson 03, feature-based distillation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdref.feature_flow import neuron_selectivity_loss
+from kdref.feature_overhaul import overhaul_loss
+from kdref.lab.check import Exercise, Question
+from kdref.lab.exercises import calls, number
+
+__all__ = ["EXERCISES", "QUIZ"]
+
+_STUDENT = torch.tensor([[[[1.0, 0.0], [2.0, -1.0]], [[0.5, 1.5], [0.0, 1.0]]], [[[0.0, 3.0], [1.0, 1.0]]] * 2])
+_TEACHER = torch.tensor([[[[1.0, 2.0], [0.0, 1.0]], [[3.0, 0.0], [1.0, 0.5]], [[0.0, 1.0], [1.0, 2.0]]]] * 2)
+_WEIGHT = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 1.0]])  # teacher's channels, student's channels
+_BIAS = torch.tensor([0.5, 0.0, -1.0])
+
+
+def my_hint_loss(student_maps: Tensor, teacher_maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """03.1."""
+    return F.mse_loss(_regressed(student_maps, weight, bias), teacher_maps.detach())
+
+
+def _regressed(student_maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.einsum("tc,bchw->bthw", weight, student_maps) + bias[:, None, None]
+
+
+_HINT_MISTAKES: dict[str, tuple[Any, str]] = {
+    "the bias forgotten": (
+        lambda s, t, w, b: my_hint_loss(s, t, w, torch.zeros_like(b)),
+        "the regressor is W f + b: one number is added to each of the teacher's channels.",
+    ),
+    "a sum over elements": (
+        lambda s, t, w, b: my_hint_loss(s, t, w, b) * t.numel(),
+        "that grows with the size of the map. The mean runs over examples, channels and places.",
+    ),
+    "the batch's mean": (
+        lambda s, t, w, b: my_hint_loss(s, t, w, b) * t[0].numel(),
+        "batchmean divides by examples alone: C·H·W times too large.",
+    ),
+    "half of it": (
+        lambda s, t, w, b: my_hint_loss(s, t, w, b) / 2,
+        "the paper has a half, in front of a sum. Here the plain mean of squares is asked for.",
+    ),
+    "means over places first": (
+        lambda s, t, w, b: F.mse_loss(_regressed(s, w, b).mean(dim=(2, 3)), t.mean(dim=(2, 3))),
+        "then the places may be anything, if only their means agree. Compare place by place.",
+    ),
+    "a ReLU on the regressor": (
+        lambda s, t, w, b: F.mse_loss(_regressed(s, w, b).relu(), t),
+        "where it is silent no gradient flows. The regressor asked for is linear.",
+    ),
+}
+
+_BEFORE_S = torch.tensor([[-5.0, 0.5, 1.0, -0.2], [2.0, -0.5, 0.0, -3.0]])
+_BEFORE_T = torch.tensor([[-2.0, -2.0, 3.0, -0.1], [1.0, 0.5, -0.3, 4.0]])
+_MARGIN = torch.tensor([-1.0, -1.0, -0.5, -0.8])
+
+
+def my_partial_distance(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+    """03.2."""
+    return overhaul_loss(student, teacher, margin)
+
+
+def _partial(skip: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The squared distance to the target, except where ``skip`` of student, teacher and target says."""
+
+    def distance(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+        target = torch.maximum(teacher, margin)
+        return ((student - target) ** 2 * ~skip(student, teacher, target)).mean()
+
+    return distance
+
+
+_PARTIAL_MISTAKES: dict[str, tuple[Any, str]] = {
+    "no part left out": (
+        _partial(lambda s, t, target: torch.zeros_like(s, dtype=torch.bool)),
+        "a student far below the margin is as silent as the teacher: there the distance must be 0.",
+    ),
+    "left out wherever the student is low": (
+        _partial(lambda s, t, target: s <= target),
+        "where the teacher is active a low student must be pulled up.",
+    ),
+    "left out wherever the teacher is silent": (
+        _partial(lambda s, t, target: t <= 0),
+        "a student above the target would speak where the teacher is silent: it must be pulled down.",
+    ),
+    "left out wherever both are silent": (
+        _partial(lambda s, t, target: (t <= 0) & (s <= 0)),
+        "it begins to be left out at the target, not at 0.",
+    ),
+    "a ReLU at zero for the target": (
+        lambda s, t, m: my_partial_distance(s, t, torch.zeros_like(m)),
+        "the target is max(teacher, margin), and the margin is negative.",
+    ),
+    "a mean over what is left": (
+        lambda s, t, m: my_partial_distance(s, t, m) * s.numel() / ((t > 0) | (s > torch.maximum(t, m))).sum(),
+        "the mean runs over every element, zeros included.",
+    ),
+}
+
+
+def my_gram_distance(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """03.4."""
+    return neuron_selectivity_loss(student_maps, teacher_maps)
+
+
+def _pattern_gram(maps: Tensor, *, unit: bool = True, mean: bool = True) -> Tensor:
+    patterns = maps.flatten(2)
+    patterns = F.normalize(patterns, dim=2) if unit else patterns
+    return patterns.mT @ patterns / (maps.shape[1] if mean else 1)
+
+
+_GRAM_MISTAKES: dict[str, tuple[Any, str]] = {
+    "channels not brought to length 1": (
+        lambda s, t: (_pattern_gram(s, unit=False) - _pattern_gram(t, unit=False)).square().sum(dim=(1, 2)).mean(),
+        "the scale of a channel must mean nothing: divide each by its norm over places first.",
+    ),
+    "not divided by the channels": (
+        lambda s, t: (_pattern_gram(s, mean=False) - _pattern_gram(t, mean=False)).square().sum(dim=(1, 2)).mean(),
+        "MMD compares means over channels. Two channels that are the same count like one.",
+    ),
+    "a mean over the matrix": (
+        lambda s, t: (_pattern_gram(s) - _pattern_gram(t)).square().mean(),
+        "the squared Frobenius norm is a sum over the entries; only examples are averaged.",
+    ),
+    "the square root taken": (
+        lambda s, t: (_pattern_gram(s) - _pattern_gram(t)).square().sum(dim=(1, 2)).sqrt().mean(),
+        "it is the squared discrepancy: no root, whose gradient is infinite where the two agree.",
+    ),
+    "the squared difference of mean patterns": (
+        lambda s, t: (
+            (F.normalize(s.flatten(2), dim=2).mean(dim=1) - F.normalize(t.flatten(2), dim=2).mean(dim=1))
+            .square()
+            .sum(dim=1)
+            .mean()
+        ),
+        "that is the kernel xᵀy. With (xᵀy)² every pattern enters as its own outer product.",
+    ),
+}
+
+EXERCISES: dict[str, Exercise] = {
+    "03.1": Exercise(
+        title="A hint through a regressor",
+        hint='torch.einsum("tc,bchw->bthw", weight, student_maps) maps the channels; the bias needs shape (C, 1, 1).',
+        differs=calls({"two examples": (_STUDENT, _TEACHER, _WEIGHT, _BIAS)}),
+        solution=my_hint_loss,
+        mistakes=_HINT_MISTAKES,
+        remark="A 1×1 convolution: the same linear map at every place.",
+    ),
+    "03.2": Exercise(
+        title="The partial distance",
+        hint="target = max(teacher, margin); a boolean mask says where teacher <= 0 and student <= target.",
+        differs=calls({"two examples of four channels": (_BEFORE_S, _BEFORE_T, _MARGIN)}),
+        solution=my_partial_distance,
+        mistakes=_PARTIAL_MISTAKES,
+        remark="After the ReLU nobody would see how silent a neuron is, so the student is not asked to copy it.",
+    ),
+    "03.3": Exercise(
+        title="Predict the price of a reused classifier",
+        hint="Projector: 16 · 64 weights and 64 biases. Classifier: 64 · 10 and 10. Which layer does the student lose?",
+        differs=number(tolerance=1e-6),
+        solution=1754.0 - 170 + 16 * 64 + 64 + 64 * 10 + 10,
+        mistakes={
+            "the student's classifier kept": (
+                1754.0 + 16 * 64 + 64 + 64 * 10 + 10,
+                "the teacher's replaces it: its 16 · 10 + 10 parameters go.",
+            ),
+            "the frozen classifier not counted": (
+                1754.0 - 170 + 16 * 64 + 64,
+                "frozen parameters are shipped and multiplied like any others.",
+            ),
+            "the biases forgotten": (1754.0 - 170 + 16 * 64 + 64 * 10, "both layers have biases: 64 and 10."),
+            "the student alone": (1754.0, "a hint's regressor is thrown away. This projector stays."),
+        },
+        remark="Nearly twice the student. Compare with a student of that size, not with the small one.",
+    ),
+    "03.4": Exercise(
+        title="Design: a discrepancy without pairs of channels",
+        hint="With unit patterns X of shape (C, HW): Σ over pairs (x·y)² = ⟨XᵀX, YᵀY⟩. What is then ‖XᵀX/C - YᵀY/C'‖²?",
+        differs=calls({"two channels against three": (_STUDENT, _TEACHER)}),
+        solution=my_gram_distance,
+        mistakes=_GRAM_MISTAKES,
+        remark="Two HW×HW matrices; the direct form needs a tensor of C·C'·HW elements, and 3 sums over pairs.",
+    ),
+}
+
+QUIZ = (
+    Question(
+        "A hint loss has fallen to a tenth. What does that say about the student's own features?",
+        {
+            "Little: the regressor may have done it": "Measure the features themselves, by CKA or a linear probe.",
+            "They are like the teacher's": "In section 3 a student that never learned had the lower loss.",
+            "They are linear maps of the teacher's": "Only if the regressor is linear, and the loss near 0.",
+        },
+        right="Little: the regressor may have done it",
+    ),
+    Question(
+        "Two sets of features have CKA 1. What may still differ?",
+        {
+            "Rotation and scale": "CKA sees relations between examples, which neither changes.",
+            "Which examples are near each other": "Those distances are what it compares, up to scale.",
+            "Nothing": "Feature by feature all values may differ.",
+        },
+        right="Rotation and scale",
+    ),
+    Question(
+        "Which part of a feature-based method is still there at inference?",
+        {
+            "SimKD's projector and classifier": "They are the student's new head: count their parameters and time.",
+            "FitNets' regressor": "It is thrown away after training.",
+            "FT's paraphraser and translator": "Both serve the loss alone.",
+        },
+        right="SimKD's projector and classifier",
+    ),
+)
