@@ -1,0 +1,151 @@
+"""What the experiments of lessons 03 to 05 share: losses inside the network, weighed alike, on MNIST-1D.
+
+Students, teacher, data order, optimiser and schedule are those of lesson 02's experiments, so that runs of the same
+seed are paired across the lessons. A loss from inside is added to cross-entropy ("alone") or to soft targets ("with
+soft targets"). Its weight is counted in units of that term's gradient: weight 1 makes the two gradients equal in size
+on the first batch, since raw sizes differ by orders of magnitude from loss to loss.
+
+Lesson: notebooks/03_feature_based.ipynb.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdref.lab.batches import Batches
+from kdref.lab.experiments._mnist1d import BATCH_SIZE, EPOCHS, logits, parts, teacher
+from kdref.lab.fit import fit
+from kdref.lab.measure import measure
+from kdref.lab.models import make
+from kdref.lab.taps import Taps, taps
+from kdref.soft_targets import distillation_loss
+
+Activations = Mapping[str, Tensor]  # by site, as in SITES; "logits" among them
+Term = Callable[[Activations, Activations], Tensor]  # of the student, of the teacher
+
+SITES = {  # what a method may look at, and which layer that is
+    "cnn1d-8": {
+        "early": "features.relu1",
+        "middle": "features.relu2",
+        "late": "features.relu3",
+        "before": "features.norm3",  # the last layer before its ReLU
+        "pooled": "flatten",
+        "logits": "classifier",
+    },
+    "mlp-100x100": {"pooled": "features.relu2", "logits": "classifier"},  # a perceptron has no maps
+}
+STUDENTS = {"cnn1d-8": "same family", "mlp-100x100": "cross family"}  # of the teacher
+TEACHER = "cnn1d-32"
+TEACHER_SITES = SITES["cnn1d-8"]
+WEIGHTS = (0.1, 1.0, 10.0)
+MODES = ("alone", "with soft targets")
+
+
+class Built(NamedTuple):
+    """A method made ready for one student and one teacher."""
+
+    term: Term
+    modules: tuple[nn.Module, ...] = ()  # trained beside the student
+    head: nn.Module | None = None  # takes the pooled features and replaces the student's classifier
+
+
+class Shapes(NamedTuple):
+    """What a method needs to know to build its modules."""
+
+    student: Mapping[str, int]  # channels by site
+    teacher: Mapping[str, int]
+    network: nn.Module  # the teacher itself
+    seed: int
+    validation: int
+
+
+Build = Callable[[Shapes], Built]
+
+
+class Headed(nn.Module):
+    """A student's trunk under another head."""
+
+    def __init__(self, student: nn.Module, tapped: Taps, head: nn.Module) -> None:
+        super().__init__()
+        self.student, self.tapped, self.head = student, tapped, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = next(iter(self.tapped(x).values()))
+        result: Tensor = self.head(features)
+        return result
+
+
+@functools.lru_cache(maxsize=2)
+def teacher_activations(seed: int, validation: int = 0) -> dict[str, Tensor]:
+    """The frozen teacher's activations on the training inputs, by site, computed once."""
+    tapped = taps(teacher(seed, TEACHER, validation=validation), list(TEACHER_SITES.values()))
+    x = parts(validation).train_x
+    with torch.no_grad():
+        chunks = [tapped(part) for part in x.split(1000)]
+    return {site: torch.cat([chunk[layer] for chunk in chunks]) for site, layer in TEACHER_SITES.items()}
+
+
+def taught_inside(
+    name: str, build: Build, *, seed: int, weight: float, mode: str, validation: int = 0
+) -> dict[str, float]:
+    """Train a student with a loss from inside the network, and measure it at the last epoch."""
+    split, student = parts(validation), make(name, seed=100 + seed)
+    guide, sites = teacher_activations(seed, validation), SITES[name]
+    tapped = taps(student, list(sites.values()))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        own, theirs = _channels(student, tapped, sites), {site: values.shape[1] for site, values in guide.items()}
+        built = build(Shapes(own, theirs, teacher(seed, TEACHER, validation=validation), seed, validation))
+    used = list(guide)
+    trained = nn.ModuleList([student, *built.modules, *([built.head] if built.head is not None else [])])
+
+    def terms(x: Tensor, y: Tensor, guides: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        found = tapped(x)
+        own = {site: found[layer] for site, layer in sites.items()}
+        if built.head is not None:
+            own["logits"] = built.head(own["pooled"])
+        theirs = dict(zip(used, guides, strict=True))
+        if mode == "alone":
+            outside = F.cross_entropy(own["logits"], y)
+        else:
+            outside = distillation_loss(own["logits"], theirs["logits"], y, soft_weight=0.9, temperature=4.0)
+        return outside, built.term(own, theirs)
+
+    batches = Batches(split.train_x, split.train_y, *(guide[site] for site in used), batch_size=BATCH_SIZE, seed=seed)
+    first = slice(0, BATCH_SIZE)
+    unit = _unit(student, *terms(split.train_x[first], split.train_y[first], [guide[site][first] for site in used]))
+
+    def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        x, y, *guides = batch
+        outside, inside = terms(x, y, guides)
+        return {"loss": outside + weight * unit * inside, "outside": outside, "inside": inside}
+
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2, weight_decay=0.0, fused=True)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS[name])
+    fit(step, trained, batches, optimizer, epochs=EPOCHS[name], scheduler=scheduler, progress=False)
+    final = student if built.head is None else Headed(student, taps(student, [sites["pooled"]]), built.head)
+    targets = logits(seed, TEACHER, validation=validation)[1]
+    result = measure(final, split.test_x, split.test_y, teacher_logits=targets)
+    return {**result, "training_accuracy": measure(final, split.train_x, split.train_y)["accuracy"]}
+
+
+def _channels(student: nn.Module, tapped: Taps, sites: Mapping[str, str]) -> dict[str, int]:
+    student.eval()
+    with torch.no_grad():
+        found = tapped(parts().train_x[:2])
+    student.train()
+    return {site: found[layer].shape[1] for site, layer in sites.items()}
+
+
+def _unit(student: nn.Module, outside: Tensor, inside: Tensor) -> float:
+    """How many times larger the outside term's gradient is, over the student's parameters."""
+    parameters = list(student.parameters())
+    sizes = []
+    for term in (outside, inside):
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        sizes.append(torch.stack([g.norm() for g in gradients if g is not None]).norm().item())
+    return float(sizes[0] / sizes[1])
