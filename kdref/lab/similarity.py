@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["cka", "cka_table"]
 
 
-@torch.no_grad()
 def cka(
     x: Tensor,  # (B, ...)
     y: Tensor,  # (B, ...)
@@ -48,11 +47,7 @@ def cka(
     """
     if len(x) != len(y) or len(x) < 2:
         raise ValueError(f"needs features of the same examples, two or more, got {len(x)} and {len(y)}")
-    left, right = (features.flatten(1).double() for features in (x, y))
-    left, right = left - left.mean(dim=0), right - right.mean(dim=0)
-    first, second = left @ left.T, right @ right.T
-    size = first.norm() * second.norm()
-    return float((first * second).sum() / size) if size > 0 else 0.0
+    return float((_relations(x) * _relations(y)).sum())
 
 
 def cka_table(rows: "Mapping[str, Tensor]", columns: "Mapping[str, Tensor]") -> "DataFrame":
@@ -67,5 +62,16 @@ def cka_table(rows: "Mapping[str, Tensor]", columns: "Mapping[str, Tensor]") -> 
     """
     import pandas as pd
 
-    values = [[cka(x, y) for y in columns.values()] for x in rows.values()]
+    of_rows, of_columns = ([_relations(features) for features in side.values()] for side in (rows, columns))
+    values = [[float((first * second).sum()) for second in of_columns] for first in of_rows]
     return pd.DataFrame(values, index=list(rows), columns=list(columns))
+
+
+@torch.no_grad()
+def _relations(features: Tensor) -> Tensor:  # (B, B)
+    """Inner products of the examples' centred features, as a matrix of length 1; zeros where all are equal."""
+    flat = features.flatten(1).double()
+    centred = flat - flat.mean(dim=0)
+    gram = centred @ centred.T
+    unit: Tensor = gram / gram.norm().clamp(min=torch.finfo(torch.float64).tiny)
+    return unit
