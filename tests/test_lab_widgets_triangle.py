@@ -68,11 +68,11 @@ def test_relations_see_shape_and_order_and_nothing_else(name: str) -> None:
 
 def test_a_start_replaces_what_was_moved_and_leaves_the_starts_alone() -> None:
     start, _, x, y, _, line = panel()
-    x.value = 5
+    x.value = 4
     start.value = "turned"
     assert said(line) == (0, 0)
     assert torch.tensor([x.value, y.value]).equal(start_positions(TEACHER)["turned"][0])
-    x.value = -5
+    x.value = -4
     start.value = "moved"
     start.value = "turned"
     assert said(line) == (0, 0)

@@ -17,7 +17,7 @@ from kdref.lab.widgets import Panel
 __all__ = ["CORNERS", "draw_triangle", "start_positions", "triangle_explorer"]
 
 CORNERS = ("A", "B", "C")
-_REACH = 6.0
+_REACH = 4.0
 
 
 def start_positions(teacher: Tensor) -> dict[str, Tensor]:
@@ -65,7 +65,7 @@ def triangle_explorer(teacher: Tensor, losses: Mapping[str, Callable[[Tensor, Te
     """Move the corners of a student's triangle; the losses against the teacher's follow, in the title and in words.
 
     Args:
-        teacher: The teacher's embeddings of three examples A, B and C, shape ``(3, 2)``, within 6 of the origin.
+        teacher: The teacher's embeddings of three examples A, B and C, shape ``(3, 2)``, within 4 of the origin.
         losses: Name to loss, called with the student's and the teacher's corners.
 
     Returns:
