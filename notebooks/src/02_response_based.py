@@ -702,4 +702,5 @@ lab.quiz("02")
 # al. 2021](https://arxiv.org/abs/2106.05945), on fidelity; [Hao et al. 2023](https://arxiv.org/abs/2305.15781), on what
 # remains at scale.
 #
-# **Next lesson:** 03, feature-based distillation (to come): what does a student gain from looking inside its teacher?
+# **Next lesson:** [03](03_feature_based.ipynb), feature-based distillation: what does a student gain from looking
+# inside its teacher?
