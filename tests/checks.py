@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -81,3 +81,19 @@ def check_compiles(function: Callable[..., Tensor], student: Tensor, *rest: Tens
         value.sum().backward()
         results.append((value.detach(), leaf.grad))
     assert_close(results[1], results[0])
+
+
+def check_learns_relations(loss: Callable[[Tensor, Tensor], Tensor], *, factor: float) -> None:
+    """Within 200 steps a linear student of 3 features brings the loss below a ``factor``-th, against 5 of a teacher."""
+    torch.manual_seed(7)
+    x = randn(24, 3, seed=8)
+    teacher = x @ randn(3, 5, seed=9)
+    student = nn.Linear(3, 3, dtype=torch.float64)
+    optimizer = torch.optim.Adam(student.parameters(), lr=0.03)
+    first = loss(student(x), teacher).item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(student(x), teacher).backward()
+        optimizer.step()
+    last = loss(student(x), teacher).item()
+    assert last < first / factor, f"the loss fell from {first} to {last} only"

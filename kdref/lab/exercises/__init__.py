@@ -15,9 +15,21 @@ from torch import Tensor
 
 from kdref.lab.check import NotAttempted
 
-__all__ = ["calls", "number"]
+__all__ = ["at_temperatures", "calls", "number"]
 
 Differs = Callable[[Any, Any], str | None]
+
+
+def at_temperatures(what: str, *arguments: Any, temperatures: tuple[float, ...] = (1.0, 4.0)) -> dict[str, Any]:
+    """Cases for ``calls``: the same arguments with several temperatures, which come last.
+
+    Args:
+        what: The arguments in words, as in "two examples".
+        arguments: What stands before the temperature.
+        temperatures: One case each.
+    """
+    first = temperatures[0]
+    return {f"{what if tau == first else 'the same'} at temperature {tau:g}": (*arguments, tau) for tau in temperatures}
 
 
 def calls(cases: Mapping[str, tuple[Any, ...]], *, tolerance: float = 1e-4) -> Differs:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdref.decoupled import nontarget_class_divergence, target_class_divergence
 from kdref.lab.check import Exercise, Question
-from kdref.lab.exercises import calls, number
+from kdref.lab.exercises import at_temperatures, calls, number
 from kdref.response import virtual_teacher_logits
 from kdref.soft_targets import kl_divergence, soft_target_loss
 
@@ -18,7 +18,7 @@ __all__ = ["EXERCISES", "QUIZ"]
 _STUDENT = torch.tensor([[1.0, 0.0, -1.0, 0.5], [0.5, 2.0, 0.0, -1.0]])
 _TEACHER = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 1.0, 2.5, 0.5]])
 _LABELS = torch.tensor([0, 3])  # the second teacher is wrong
-_TWO_EXAMPLES = {f"two examples at temperature {tau:g}": (_STUDENT, _TEACHER, _LABELS, tau) for tau in (1.0, 4.0)}
+_TWO_EXAMPLES = at_temperatures("two examples", _STUDENT, _TEACHER, _LABELS)
 _SURE = torch.tensor([[10000.0, 0.0, 3.0, -10000.0]])
 _LESS_SURE = torch.tensor([[9000.0, 3.0, 0.0, -10000.0]])
 
@@ -220,12 +220,7 @@ EXERCISES: dict[str, Exercise] = {
     "02.3": Exercise(
         title="Find the bugs in a published loss",
         hint="There are two. What does softmax expect, probabilities or logits? And what does the mean divide by?",
-        differs=calls(
-            {
-                "two examples at temperature 1": (_STUDENT, _LABELS, 1.0),
-                "the same at temperature 4": (_STUDENT, _LABELS, 4.0),
-            }
-        ),
+        differs=calls(at_temperatures("two examples", _STUDENT, _LABELS)),
         solution=repaired,
         mistakes=_REPAIR_MISTAKES,
         remark="At temperature 20 and 100 classes the published teacher gave its label 0.0105: it knew nothing.",
@@ -255,12 +250,7 @@ EXERCISES: dict[str, Exercise] = {
     "02.5": Exercise(
         title="Design: amplify only a teacher who is right",
         hint="torch.where takes a condition per example, a number, and a tensor of shape (B,).",
-        differs=calls(
-            {
-                "one teacher right, one wrong, temperature 1": (_TEACHER, _LABELS, 8.0, 1.0),
-                "the same at temperature 4": (_TEACHER, _LABELS, 8.0, 4.0),
-            }
-        ),
+        differs=calls(at_temperatures("one teacher right and one wrong", _TEACHER, _LABELS, 8.0)),
         solution=my_weights,
         mistakes=_WEIGHT_MISTAKES,
         remark="Whether it helps is another matter: that takes a baseline, tuning and eight seeds.",

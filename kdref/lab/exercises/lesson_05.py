@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdref.contrastive import info_nce_loss
 from kdref.lab.check import Exercise, Question
-from kdref.lab.exercises import calls
+from kdref.lab.exercises import at_temperatures, calls
 from kdref.relation import similarity_preserving_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -242,12 +242,7 @@ EXERCISES: dict[str, Exercise] = {
     "05.4": Exercise(
         title="Find your partner",
         hint="The matrix of cosines over τ holds logits; the right class of row i is i.",
-        differs=calls(
-            {
-                "four pairs at temperature 0.5": (_STUDENT, _PARTNERS, 0.5),
-                "the same at temperature 0.07": (_STUDENT, _PARTNERS, 0.07),
-            }
-        ),
+        differs=calls(at_temperatures("four pairs", _STUDENT, _PARTNERS, temperatures=(0.5, 0.07))),
         solution=my_info_nce,
         mistakes=_NCE_MISTAKES,
         remark="The log of B minus this, here log 4, is all that a batch of four can certify.",
