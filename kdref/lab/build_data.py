@@ -1,7 +1,7 @@
 """Make the embedded files: ``python -m kdref.lab.build_data digits``.
 
 Each builder returns bytes that do not depend on the machine, so that a restored file has the hash it had. Nothing is
-downloaded: the sources come with packages of the test requirements.
+downloaded: the sources come with packages of the test requirements, and with seglearn for the smartwatch.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdref.lab.build_watch import watch
 from kdref.lab.data import FILES, data_folder
 
 __all__ = ["BUILDERS", "build", "main"]
@@ -44,6 +45,7 @@ def mnist5k() -> bytes:
 BUILDERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "digits": ("digits.npy", digits),
     "mnist5k": ("mnist5k.csv.gz", mnist5k),
+    "watch": ("watch.npy", watch),
 }
 
 

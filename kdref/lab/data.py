@@ -49,6 +49,10 @@ FILES = {
         sha256="846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
         restore="python -m kdref.lab.build_data mnist5k",
     ),
+    "watch.npy": DataFile(
+        sha256="9a70da385b582509fdd1b71d0bf07927db3a57d7903caf350971772df8320047",
+        restore="python -m kdref.lab.build_data watch",
+    ),
 }
 DIGITS_SIZES = (1000, 297, 500)  # train, validation, test
 MNIST5K_SIZES = (3000, 500, 1500)
