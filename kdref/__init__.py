@@ -20,6 +20,7 @@ _METHODS = {
         "value_relation",
     ),
     "contrastive": ("ContrastiveMemory", "crd_loss", "info_nce_loss"),
+    "cross_modal": ("paired_feature_loss", "rank_agreement", "select_agreeing", "selected_soft_target_loss"),
     "decoupled": ("dkd_loss", "nkd_loss", "nontarget_class_divergence", "target_class_divergence"),
     "feature": ("HintRegressor", "VariationalRegressor", "hint_loss"),
     "feature_factors": ("Paraphraser", "Translator", "factor_transfer_loss"),
@@ -27,6 +28,10 @@ _METHODS = {
     "feature_overhaul": ("activation_boundary_loss", "margin_relu", "negative_margin", "overhaul_loss"),
     "feature_reuse": ("ReusedClassifier",),
     "feature_review": ("ReviewFusion", "hierarchical_context_loss"),
+    "multi_teacher": ("average_logits", "average_probabilities", "disagreement", "multi_teacher_loss"),
+    "multi_teacher_triplets": ("triplet_dissimilarity_loss",),
+    "multi_teacher_weights": ("confidence_weights", "entropy_weights"),
+    "online": ("class_consistency_loss", "deep_supervision_loss", "gated_ensemble_logits", "mutual_learning_loss"),
     "relation": ("correlation_congruence_loss", "probabilistic_transfer_loss", "similarity_preserving_loss"),
     "relation_rkd": ("rkd_angle_loss", "rkd_distance_loss"),
     "response": (
@@ -36,6 +41,14 @@ _METHODS = {
         "logit_matching_loss",
         "virtual_teacher_logits",
     ),
+    "self_distillation": (
+        "confidence_weighted_loss",
+        "permuted_dark_knowledge",
+        "progressive_targets",
+        "progressive_weight",
+        "ridge_self_distillation",
+    ),
+    "self_supervised": ("DinoCenter", "EmaTeacher", "dino_loss", "output_information"),
     "soft_targets": ("distillation_loss", "kl_divergence", "soft_target_loss", "softened_probabilities"),
     "standardized": ("dist_loss", "standardize_logits", "standardized_kd_loss"),
 }

@@ -1,0 +1,109 @@
+"""Votes on triplets: of two examples, the student finds that one nearer to a third which most teachers find nearer.
+
+Source: You et al., "Learning from Multiple Teacher Networks", KDD 2017, https://doi.org/10.1145/3097983.3098135.
+Lesson: notebooks/06_multi_teacher.ipynb.
+
+Needs only torch: copy this file into your project as it is.
+Shapes: K teachers, B examples, D features; student and teachers may differ in D, the teachers share theirs.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["triplet_dissimilarity_loss"]
+
+_TIE = 1e-5  # squared distances closer than this share of their sum count as equal: rounding does not vote
+
+
+def triplet_dissimilarity_loss(
+    student_embeddings: Tensor,  # (B, D)
+    teacher_embeddings: Tensor,  # (K, B, D')
+    *,
+    margin: float,
+) -> Tensor:  # ()
+    r"""Hinge on the student's distances, for every triplet on which the majority of the teachers decides.
+
+    .. math::
+        \frac{1}{|T|} \sum_{(i,j,k) \in T} \max\big(0,\; d^s_{ij} - d^s_{ik} + m\big), \quad d_{ij} = \|x_i - x_j\|,
+        \quad T = \big\{\text{distinct } i, j, k : \textstyle\sum_t \mathrm{sign}(d^t_{ik} - d^t_{ij}) > 0\big\}
+
+    Only the *order* of a teacher's distances counts, so teachers of any scale and kind can vote. The student's scale
+    does count: the margin is in units of its distances, and a student that collapses to a point pays the margin.
+
+    Args:
+        student_embeddings: :math:`x^s`, shape ``(B, D)``. Receives the gradient.
+        teacher_embeddings: :math:`x^t`, shape ``(K, B, D')``. Treated as a constant.
+        margin: :math:`m > 0`, in units of the student's distances.
+
+    Returns:
+        Scalar loss, in units of the student's distances, at least 0. Where the vote ties the triplet does not count; if
+        none is left (fewer than three examples, or teachers in balance) the loss is 0. Memory grows as B³.
+
+    Raises:
+        TypeError: If the embeddings are not floating point.
+        ValueError: If the shapes don't fit, a tensor is empty or the margin is not positive.
+
+    Example:
+        >>> teacher = torch.tensor([[[0.0], [1.0], [3.0]]])  # 0 and 1 are near each other
+        >>> right, wrong = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [3.0], [1.0]])
+        >>> triplet_dissimilarity_loss(right, teacher, margin=1.0)  # (1-3+1, 1-2+1, 2-3+1): none is positive
+        tensor(0.)
+        >>> triplet_dissimilarity_loss(wrong, teacher, margin=1.0)  # (3-1+1, 3-2+1, 2-1+1) / 3
+        tensor(2.3333)
+
+    Source: You et al. 2017: relative dissimilarities as triplets, unified by voting. The Euclidean distance and the
+    mean over all triplets of a batch are our choice; we found no code of the authors.
+    """
+    _check_embeddings_of_many(student_embeddings, teacher_embeddings)
+    if not 0 < margin < float("inf"):
+        raise ValueError(f"margin must be positive and finite, got {margin}: at 0 a collapsed student would be perfect")
+    votes = sum(_farther(_squared_distances(rows)) for rows in teacher_embeddings.detach())
+    count = len(student_embeddings)
+    distinct = ~torch.eye(count, dtype=torch.bool, device=student_embeddings.device)
+    decided = (votes > 0) & distinct[:, :, None] & distinct[:, None, :]  # (i, j, k): j is the nearer, by majority
+    squared = _squared_distances(student_embeddings)
+    equal = squared == 0
+    distances = squared.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)  # the root has no gradient at 0
+    hinge = (distances[:, :, None] - distances[:, None, :] + margin).clamp(min=0)
+    loss: Tensor = (hinge * decided).sum() / decided.sum().clamp(min=1)
+    return loss.to(torch.promote_types(student_embeddings.dtype, torch.float32))
+
+
+def _farther(squared: Tensor) -> Tensor:  # (B, B) -> (B, B, B)
+    """At (i, j, k): 1 where k is farther from i than j is, -1 where it is nearer, 0 where they are equally far."""
+    near, far = squared[:, :, None], squared[:, None, :]
+    clear = (far - near).abs() > _TIE * (far + near)
+    return ((far > near) & clear).to(torch.int16) - ((far < near) & clear).to(torch.int16)
+
+
+def _squared_distances(embeddings: Tensor) -> Tensor:  # (B, D) -> (B, B)
+    """Squared distances by the Gram identity on centred rows: G_ii + G_jj - 2 G_ij.
+
+    The difference loses what the norms have in common, so it is taken in float64 (which Apple's GPUs lack).
+    """
+    rows = embeddings.to(torch.float32 if embeddings.device.type == "mps" else torch.float64)
+    rows = rows - rows[:1].detach()  # equal rows become exact zeros; a shift has no gradient
+    rows = rows - rows.mean(dim=0).detach()
+    gram = _full_product(rows, rows)
+    norms = gram.diagonal()
+    sums = norms[:, None] + norms
+    squared = sums - 2 * gram
+    return squared.masked_fill(squared <= 64 * torch.finfo(gram.dtype).eps * sums, 0.0)  # rounding, not distance
+
+
+def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (..., N, D) -> (..., M, N)
+    """Inner products in the precision of the input, also where autocast would round them."""
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows @ columns.mT
+
+
+def _check_embeddings_of_many(student: Tensor, teachers: Tensor) -> None:
+    for side, embeddings, shape in (("student", student, "(B, D)"), ("teacher", teachers, "(K, B, D)")):
+        if not embeddings.is_floating_point():
+            raise TypeError(f"the {side}'s embeddings must be floating point, got {embeddings.dtype}: take activations")
+        if embeddings.dim() != shape.count(",") + 1 or embeddings.numel() == 0:
+            raise ValueError(f"the {side}'s embeddings must be {shape}, not empty, got {tuple(embeddings.shape)}")
+    if len(student) != teachers.shape[1]:
+        raise ValueError(
+            f"student and teachers need the same examples, got {len(student)} and {teachers.shape[1]} of them"
+        )
