@@ -1,7 +1,7 @@
 """The lab: what a distillation experiment needs besides the method.
 
 The loop, batches, paired seeds, measurements and exercise checks are imported here; ``kdref.lab.data``, ``models``,
-``report`` and ``widgets`` are modules of their own, imported when they are used.
+``checkpoints``, ``report`` and ``widgets`` are modules of their own, imported when they are used.
 """
 
 from kdref.lab.batches import Batches, teacher_outputs

@@ -53,6 +53,11 @@ FILES = {
         sha256="9a70da385b582509fdd1b71d0bf07927db3a57d7903caf350971772df8320047",
         restore="python -m kdref.lab.build_data watch",
     ),
+    "mnist5k-cnn2d-32.safetensors": DataFile(
+        sha256="008d9d4e6b5b893bc432c87af99d52846f00c59a7a7b456d0be15c47fc07e8cc",
+        restore="git checkout -- data/mnist5k-cnn2d-32.safetensors, or install kdref anew. "
+        "To train it anew: python -m kdref.lab.checkpoints mnist5k-cnn2d-32",
+    ),
 }
 DIGITS_SIZES = (1000, 297, 500)  # train, validation, test
 MNIST5K_SIZES = (3000, 500, 1500)
