@@ -56,6 +56,17 @@ def test_solutions_lie_where_the_lesson_links_to_and_are_never_overwritten(home:
     assert (work / "solutions" / "01_soft_targets.ipynb").read_text() == "tried"
 
 
+def test_the_glossary_lies_where_lessons_link_to_and_is_opened_to_be_read(home: Path, folder: Path) -> None:
+    (folder / "GLOSSARY.md").write_text("# Glossary\n")
+    work = course.work_folder()
+    assert work / "GLOSSARY.md" in course.make_copies(work)
+    (work / "GLOSSARY.md").write_text("my notes")
+    assert course.make_copies(work) == []
+    assert (work / "GLOSSARY.md").read_text() == "my notes"
+    overrides = json.loads((course.PACKAGE / "lab" / "jupyter" / "overrides.json").read_text(encoding="utf-8"))
+    assert overrides["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
+
+
 def test_reset_restores_the_lesson_and_keeps_every_copy_of_mine(home: Path, folder: Path) -> None:
     course.make_copies(course.work_folder())
     mine = course.work_folder() / "01_soft_targets.ipynb"

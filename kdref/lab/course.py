@@ -19,6 +19,7 @@ from urllib.parse import quote
 __all__ = ["Lesson", "lesson_table", "lessons", "make_copies", "reset", "start", "work_folder"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
+GLOSSARY = "GLOSSARY.md"  # beside the lessons
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def work_folder() -> Path:
 
 
 def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
-    """Copy the lessons and solutions that the learner has not got yet; what is there is never touched.
+    """Copy the lessons, solutions and glossary that the learner has not got yet; what is there is never touched.
 
     Args:
         work: The learner's folder; made if need be.
@@ -91,13 +92,17 @@ def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
     Returns:
         The copies made now.
     """
+    folder = folder or _notebooks_folder()
+    lesson_names = [lesson.path.name for lesson in lessons(folder)]
     made = []
-    for tracked in (lesson.path for lesson in lessons(folder)):
-        solutions = Path("solutions", tracked.name)  # beside the lesson, which links to it
-        for name in (Path(tracked.name), solutions) if (tracked.parent / solutions).is_file() else (tracked.name,):
-            if not (work / name).exists():
-                (work / name).parent.mkdir(parents=True, exist_ok=True)
-                made.append(_copy_whole(tracked.parent / name, work / name))
+    for name in (
+        *lesson_names,
+        *(f"solutions/{name}" for name in lesson_names),
+        GLOSSARY,
+    ):  # lessons link to the others
+        if (folder / name).is_file() and not (work / name).exists():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            made.append(_copy_whole(folder / name, work / name))
     return made
 
 
