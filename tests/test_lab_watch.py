@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from kdref.lab import build_data, build_watch, data
-from kdref.lab.watch import EXERCISES, STEPS, _file, folds, recordings, watch
+from kdref.lab.watch import EXERCISES, STEPS, _file, folds, recordings, spectrum, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -103,23 +104,23 @@ def test_units_are_those_of_a_watch_on_earth() -> None:
 
 def test_windows_are_cut_in_order_without_overlap_and_averaged_in_pairs() -> None:
     known, windows = recordings(), watch()
-    assert windows.x.shape == (2369, 6, 50)
+    assert windows.x.shape == (1149, 6, 100)
     assert windows.x.dtype == torch.float32
     assert windows.x.equal(torch.cat([windows.accelerometer, windows.gyroscope], dim=1))
     used = {}
-    for index in range(0, len(windows.y), 97):
+    for index in range(0, len(windows.y), 47):
         number, start = int(windows.recording[index]), int(windows.start[index])
         recording = known[number]
         expected = (
-            recording.samples[:, start : start + 100 : 2] + recording.samples[:, start + 1 : start + 100 : 2]
+            recording.samples[:, start : start + 200 : 2] + recording.samples[:, start + 1 : start + 200 : 2]
         ) / 2
         torch.testing.assert_close(windows.x[index], expected)
         assert (int(windows.y[index]), int(windows.subject[index])) == (recording.exercise, recording.subject)
     for number, start in zip(windows.recording.tolist(), windows.start.tolist(), strict=True):
         used.setdefault(number, []).append(start)
     for number, starts in used.items():
-        assert starts == list(range(0, 100 * len(starts), 100))
-        assert 0 <= known[number].samples.shape[1] - 100 * len(starts) < 100
+        assert starts == list(range(0, 200 * len(starts), 200))
+        assert 0 <= known[number].samples.shape[1] - 200 * len(starts) < 200
 
 
 def test_no_sample_is_in_two_folds_parts() -> None:
@@ -129,9 +130,9 @@ def test_no_sample_is_in_two_folds_parts() -> None:
         taken.zero_()
         for group in fold:
             for index in windows.of(group).tolist():
-                taken[windows.recording[index], windows.start[index] : windows.start[index] + 100] += 1
+                taken[windows.recording[index], windows.start[index] : windows.start[index] + 200] += 1
         assert taken.max() == 1
-        assert taken.sum() == 100 * len(windows.y)
+        assert taken.sum() == 200 * len(windows.y)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 1007])
@@ -164,6 +165,21 @@ def test_other_windows_and_impossible_ones() -> None:
             watch(**arguments)
     with pytest.raises(ValueError, match="the shortest recording has 947"):
         watch(seconds=20.0)
+
+
+def test_spectrum_of_a_tone_is_one_bin_and_does_not_know_when_it_began() -> None:
+    time = torch.arange(40, dtype=torch.float64) / 40
+    tone = 0.5 + torch.cos(2 * torch.pi * 3 * time)[None, None]  # three turns; |X_3| / T is ½
+    values = spectrum(tone, bins=8)[0, 0]
+    quiet = 1 + math.log(0.01) / 2
+    expected = torch.tensor([0.5, quiet, quiet, 1 + math.log(0.51) / 2, *[quiet] * 4], dtype=torch.float64)
+    torch.testing.assert_close(values, expected)
+    windows = watch().gyroscope[:20]
+    torch.testing.assert_close(spectrum(windows.roll(17, dims=-1)), spectrum(windows), rtol=1e-4, atol=1e-4)
+    assert (spectrum(windows) - spectrum(windows.flip(0))).abs().max() > 0.1
+    for bins in (1, 22):
+        with pytest.raises(ValueError, match="40 samples have 2 to 21 bins"):
+            spectrum(tone, bins=bins)
 
 
 def test_what_a_user_does_to_the_tensors_spoils_nothing() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdref.lab.data import data_file
 
-__all__ = ["EXERCISES", "RATE", "STEPS", "Fold", "Recording", "Watch", "folds", "recordings", "watch"]
+__all__ = ["EXERCISES", "RATE", "STEPS", "Fold", "Recording", "Watch", "folds", "recordings", "spectrum", "watch"]
 
 RATE = 50  # samples per second
 STEPS = np.array([2.0**-12] * 3 + [2.0**-10] * 3)  # g and radians per second per unit of the embedded file
@@ -82,7 +82,7 @@ class Fold(NamedTuple):
     test: tuple[int, ...]
 
 
-def watch(*, seconds: float = 2.0, average: int = 2) -> Watch:
+def watch(*, seconds: float = 4.0, average: int = 2) -> Watch:
     """Windows without overlap, cut from the start of each recording; what is left at its end is not used.
 
     Values are in physical units, nothing is fitted to the data, so nothing can leak from one window to another.
@@ -100,7 +100,7 @@ def watch(*, seconds: float = 2.0, average: int = 2) -> Watch:
 
     Example:
         >>> watch()
-        watch: 2369 windows of 50 samples; 2 sensors of 3 axes, 7 exercises
+        watch: 1149 windows of 100 samples; 2 sensors of 3 axes, 7 exercises
     """
     width = round(seconds * RATE)
     if average < 1 or width < 1 or width % average or abs(width - seconds * RATE) > 1e-9:
@@ -119,6 +119,32 @@ def watch(*, seconds: float = 2.0, average: int = 2) -> Watch:
     x, facts = (torch.cat(columns) for columns in zip(*parts, strict=True))
     y, subject, recording_of, start = facts.T.contiguous()
     return Watch(x[:, :3].contiguous(), x[:, 3:].contiguous(), y, subject, recording_of, start)
+
+
+def spectrum(signals: Tensor, *, bins: int = 24) -> Tensor:
+    r"""Mean of each axis, and the logarithms of its Fourier magnitudes: what moves how fast, without the when.
+
+    .. math::
+        \Big(\bar x,\; 1 + \tfrac12 \log(|X_k| / T + 0.01)\Big), \quad k = 1, \dots, \text{bins} - 1
+
+    An exercise has no first moment, and a window starts anywhere in it: magnitudes ignore a circular shift in time. The
+    constants bring all values near to the range from -1.5 to 1.5.
+
+    Args:
+        signals: Windows, shape ``(N, A, T)``.
+        bins: Values per axis, from 2 to T/2 + 1; frequency k is k turns per window.
+
+    Returns:
+        Shape ``(N, A, bins)``.
+
+    Raises:
+        ValueError: If the windows are too short for so many bins.
+    """
+    length = signals.shape[-1]
+    if not 2 <= bins <= length // 2 + 1:
+        raise ValueError(f"windows of {length} samples have 2 to {length // 2 + 1} bins, got {bins}")
+    magnitudes = torch.fft.rfft(signals)[..., 1:bins].abs() / length
+    return torch.cat([signals.mean(dim=-1, keepdim=True), 1 + (magnitudes + 0.01).log() / 2], dim=-1)
 
 
 def recordings() -> list[Recording]:
