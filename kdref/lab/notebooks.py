@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 
 from kdref.lab.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
 
-__all__ = ["CellFailed", "build", "claims", "differences", "execute", "main", "picture"]
+__all__ = ["CellFailed", "build", "claims", "client_of", "differences", "environment", "execute", "main", "picture"]
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 PICTURE = "readme.png"  # in that folder: the figure that the README shows
@@ -54,19 +54,9 @@ def execute(notebook: NotebookNode, folder: Path, environment: Mapping[str, str]
     Raises:
         CellFailed: At the first cell that fails.
     """
-    from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellControlSignal, DeadKernelError
 
-    client = NotebookClient(
-        notebook,
-        km=AsyncKernelManager(kernel_spec_manager=_this_python()),
-        timeout=1800,
-        record_timing=False,
-        store_widget_state=False,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(folder)}},
-    )
+    client = client_of(notebook, folder)
     # On its own stderr a kernel only complains about its transport; what cells write there comes back as outputs.
     with client.setup_kernel(env=dict(environment), stderr=subprocess.DEVNULL, cleanup_kc=True):
         start = time.perf_counter()
@@ -79,6 +69,22 @@ def execute(notebook: NotebookNode, folder: Path, environment: Mapping[str, str]
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         output.get("data", {}).pop(_WIDGET_VIEW, None)  # names a model that died with the kernel
     return seconds
+
+
+def client_of(notebook: NotebookNode, folder: Path) -> Any:
+    """Nbclient's executor of a notebook, in a folder, on a kernel of this Python."""
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    return NotebookClient(
+        notebook,
+        km=AsyncKernelManager(kernel_spec_manager=_this_python()),
+        timeout=1800,
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
 
 
 def environment(*, seed: int | None = None) -> dict[str, str]:
