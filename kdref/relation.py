@@ -13,12 +13,11 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["correlation_congruence_loss", "probabilistic_transfer_loss", "similarity_preserving_loss"]
 
-_LEAST_SIMILARITY = 2.0**-20  # of opposite examples, whose logarithm would be -inf; exact in float32
+_MOST_GAP = 2 - 2.0**-19  # of opposite examples, whose similarity's logarithm would be -inf; exact in float32
 
 
 def similarity_preserving_loss(
@@ -57,12 +56,18 @@ def similarity_preserving_loss(
     """
     _check_features(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
-    units = []
-    for features in (student_features, teacher_features.detach()):
-        gram: Tensor = _Gram.apply(features.flatten(1).to(dtype))
-        norm = torch.linalg.vector_norm(gram, dim=1, keepdim=True)
-        units.append(gram / norm.masked_fill(norm == 0, 1.0))
-    return F.mse_loss(*units)
+    own, others = student_features.flatten(1).to(dtype), teacher_features.detach().flatten(1).to(dtype)
+    with torch.no_grad():
+        (student, inverse), (teacher, _) = _unit_gram(own), _unit_gram(others)
+        gap = torch.sub(student, teacher, out=teacher)
+        value = torch.dot(gap.view(-1), gap.view(-1)) / gap.numel()
+        gradient = None
+        if own.requires_grad:  # of a row brought to length 1: what is at right angles to it, over its length
+            slope = gap.addcmul_(student, torch.linalg.vecdot(student, gap)[:, None], value=-1)
+            slope.mul_(inverse * (2 / gap.numel()))
+            gradient = _full_product(_with_transpose(slope), own.mT)
+    loss: Tensor = _WithGradient.apply(own, value, gradient)
+    return loss
 
 
 def correlation_congruence_loss(
@@ -110,14 +115,29 @@ def correlation_congruence_loss(
         raise ValueError(f"gamma must be positive and finite, got {gamma}: at 0 all correlations are 1")
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}: the power 0 alone is the same for all pairs")
-    student, teacher = (_cosine_gaps(x) for x in (student_embeddings, teacher_embeddings.detach()))
-    # aᵖ - bᵖ = (a - b) Q_p with Q_p = a Q_{p-1} + bᵖ⁻¹: cosines near 1 keep what they differ by, a - b, from the gaps
-    quotient, power, total = torch.ones_like(student), torch.ones_like(teacher), torch.full_like(student, 2 * gamma)
-    for exponent in range(2, order + 1):
-        power = power * (1 - teacher)
-        quotient = (1 - student) * quotient + power
-        total = total + (2 * gamma) ** exponent / math.factorial(exponent) * quotient
-    return ((student - teacher) * total * math.exp(-2 * gamma)).square().mean()
+    dtype = torch.promote_types(student_embeddings.dtype, torch.float32)
+    own, others = student_embeddings.to(dtype), teacher_embeddings.detach().to(dtype)
+    with torch.no_grad():
+        (student, parts), teacher = _cosine_gaps(own), _cosine_gaps(others)[0]
+        # Horner's scheme for (f(a) - f(b)) / (a - b), f(a) being Σ c_p aᵖ: cosines near 1 keep what they differ by,
+        # a - b, from the gaps
+        a, b = 1 - student, 1 - teacher
+        factors = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(1, order + 1)]
+        at_b, quotient = torch.full_like(a, factors[-1]), torch.full_like(a, factors[-1])
+        for factor in reversed(factors[:-1]):
+            at_b.mul_(b).add_(factor)
+            quotient.mul_(a).add_(at_b)
+        gap = torch.sub(teacher, student, out=teacher).mul_(quotient)
+        value = torch.dot(gap.view(-1), gap.view(-1)) / gap.numel()
+        gradient = None
+        if own.requires_grad:
+            rise = quotient.fill_(order * factors[-1])  # f'(a), by Horner's scheme too
+            for power in range(order - 1, 0, -1):
+                rise.mul_(a).add_(power * factors[power - 1])
+            weights = gap.mul_(rise).mul_(-4 / gap.numel())  # the slope is symmetric: this is twice the slope
+            gradient = _rows_gradient(weights, student, *parts)
+    loss: Tensor = _WithGradient.apply(own, value, gradient)
+    return loss
 
 
 def probabilistic_transfer_loss(
@@ -155,88 +175,89 @@ def probabilistic_transfer_loss(
     entries: this loss divided by B, so that its weight depends on the batch size. It also adds 1e-7 to p and q.
     """
     _check_embeddings(student_embeddings, teacher_embeddings)
-    loss: Tensor = _Transfer.apply(*(_cosine_gaps(x) for x in (student_embeddings, teacher_embeddings.detach())))
-    return loss.to(torch.promote_types(student_embeddings.dtype, torch.float32))
+    dtype = torch.promote_types(student_embeddings.dtype, torch.float32)
+    own, others = student_embeddings.to(dtype), teacher_embeddings.detach().to(dtype)
+    with torch.no_grad():
+        student, parts = _cosine_gaps(own)
+        # Both rows sum to 1, so Σ p log(p/q) = Σ q (r log r - r + 1) with r = p/q: no term is negative, and in float64
+        # small ones don't cancel. The slope of a gap is ½ (r - 1) / (B Σk), with k = 1 - gap/2 and q = k / Σk.
+        (short, size), (short_t, _) = _shortfalls(student), _shortfalls(_cosine_gaps(others)[0])
+        picks = (2 - student).div_(size)
+        excess = short.sub_(short_t).div_(picks)  # r - 1, well known also near 0
+        ratio = excess.to(torch.float32 if own.device.type == "mps" else torch.float64) + 1  # Apple's GPUs lack it
+        terms = ratio.log().mul_(ratio).sub_(ratio.sub_(1)).to(dtype)
+        value = torch.dot(picks.view(-1), terms.view(-1)) / picks.numel()
+        gradient = None
+        if own.requires_grad:
+            slope = excess.mul_((_MOST_GAP - student).sign_()).div_(size * picks.numel())  # 0 where gaps were cut
+            gradient = _rows_gradient(_with_transpose(slope), student, *parts)
+    loss: Tensor = _WithGradient.apply(own, value, gradient)
+    return loss
 
 
-class _Transfer(torch.autograd.Function):
-    """PKT's divergence of gaps g = 1 - cos, from similarities k = 1 - g/2 and probabilities k / Σk.
+class _WithGradient(torch.autograd.Function):
+    """A value whose gradient is known already: worked out by hand, it takes fewer operations and less memory."""
 
-    Both rows sum to 1, so Σ p log(p/q) = Σ p (e - log(1 + e)) with e = q/p - 1: no term is negative, and small ones
-    don't cancel. The gradient is ∂/∂g_ij = -½ p_ij e_ij / (B k_ij).
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, value: Tensor, gradient: Tensor | None) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        _refuse_second_derivative()
+        return grad * ctx.saved_tensors[0], None, None
+
+
+def _cosine_gaps(rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:  # (B, D) -> (B, B), ...
+    """One minus the cosines between rows, 1 with a row of zeros; and what their gradient needs.
+
+    As ½ ‖x̂_i - x̂_j‖², x̂ being rows at length 1: far from zero all cosines are near 1, and what they differ by is lost
+    in a product of float32. In unit rows less their mean, r = x̂ - m, it is kept.
     """
-
-    @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        wide = torch.float32 if student.device.type == "mps" else torch.float64  # nearly all alike: e is tiny
-        own, picks = ((1 - gaps.to(wide) / 2).clamp_(min=_LEAST_SIMILARITY) for gaps in (student, teacher))
-        own_sum, sums = own.sum(dim=1, keepdim=True), picks.sum(dim=1, keepdim=True)
-        excess = (own / picks).mul_(sums / own_sum).sub_(1)
-        picks /= sums * len(sums)
-        if ctx.needs_input_grad[0]:
-            slope = (picks * excess).div_(own).mul_(own > _LEAST_SIMILARITY)
-            ctx.save_for_backward(slope.to(student.dtype))
-        return picks.mul_(excess - excess.log1p()).sum()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        _refuse_second_derivative()
-        (slope,) = ctx.saved_tensors
-        return slope * (-0.5 * grad).to(slope.dtype), None
+    inverse = _inverse_lengths(rows)
+    unit = rows * inverse
+    mean = unit.mean(dim=0)
+    unit -= mean
+    gram = _full_product(unit, unit)
+    half = (1 - inverse.sign().squeeze(1)).add_(gram.diagonal()).div_(2)  # a row of zeros is short of 1
+    return (half[:, None] + half).sub_(gram), (unit, mean, inverse)
 
 
-def _cosine_gaps(rows: Tensor) -> Tensor:  # (B, D) -> (B, B)
-    """One minus the cosines between rows; 1 with a row of zeros."""
-    gaps: Tensor = _CosineGaps.apply(rows.to(torch.promote_types(rows.dtype, torch.float32)))
-    return gaps
+def _rows_gradient(weights: Tensor, gaps: Tensor, unit: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:  # (B, D)
+    """The gradient of rows in one matrix product, from W = S + Sᵀ for the gradient S of their gaps.
 
-
-class _CosineGaps(torch.autograd.Function):
-    """Gaps 1 - cos_ij as ½ ‖x̂_i - x̂_j‖², x̂ being rows at length 1, with a gradient that is one matrix product.
-
-    Far from zero all cosines are near 1, and what they differ by is lost in a product of float32. In unit rows less
-    their mean, r = x̂ - m, it is kept. With W = S + Sᵀ for the gradient S of the gaps:
-
-        ∂loss/∂x_i = -(Σ_j W_ij (r_j - cos_ij r_i) + m Σ_j W_ij gap_ij) / ‖x_i‖
+    ∂loss/∂x_i = -(Σ_j W_ij (r_j - cos_ij r_i) + m Σ_j W_ij gap_ij) / ‖x_i‖. Overwrites the weights.
     """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        lengths = torch.linalg.vector_norm(rows, dim=1)
-        live = (lengths > 0).to(rows.dtype)  # 1, and 0 for a row of zeros
-        lengths += 1 - live
-        unit = rows / lengths[:, None]
-        mean = unit.mean(dim=0)
-        unit -= mean
-        gram = _full_product(unit, unit)
-        half = gram.diagonal() / 2
-        gaps = (half[:, None] + half).sub_(gram)
-        gaps = torch.lerp(gaps.new_ones(()), gaps, torch.outer(live, live))
-        ctx.save_for_backward(unit, mean, live, live / lengths, gaps)
-        return gaps
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        _refuse_second_derivative()
-        unit, mean, live, inverse, gaps = ctx.saved_tensors
-        weights = (grad + grad.mT).mul_(live).mul_(-inverse[:, None])
-        of_mean = (weights * gaps).sum(dim=1)
-        weights.diagonal().sub_(weights.sum(dim=1) - of_mean)
-        return _full_product(weights, unit.mT).addr_(of_mean, mean)
+    weights.mul_(-inverse)
+    of_mean = (weights * gaps).sum(dim=1)
+    weights.diagonal().sub_(weights.sum(dim=1) - of_mean)
+    return _full_product(weights, unit.mT).addr_(of_mean, mean)
 
 
-class _Gram(torch.autograd.Function):
-    """Products of all rows, with a gradient that is one matrix product where autograd takes two."""
+def _unit_gram(rows: Tensor) -> tuple[Tensor, Tensor]:  # (B, D) -> (B, B), (B, 1)
+    """Rows of the Gram matrix at length 1, zeros staying zeros; and one over what their lengths were."""
+    gram = _full_product(rows, rows)
+    inverse = _inverse_lengths(gram)
+    return gram.mul_(inverse), inverse
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        return _full_product(rows, rows)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        _refuse_second_derivative()
-        return _full_product(grad + grad.mT, ctx.saved_tensors[0].mT)
+def _with_transpose(matrix: Tensor) -> Tensor:
+    """A + Aᵀ, copied first: a copy is transposed in blocks, a sum is not."""
+    return matrix.mT.contiguous().add_(matrix)
+
+
+def _inverse_lengths(rows: Tensor) -> Tensor:  # (B, D) -> (B, 1)
+    """One over the lengths of rows, and 0 for a row of zeros."""
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return lengths.reciprocal_().nan_to_num_(nan=torch.nan, posinf=0.0)
+
+
+def _shortfalls(gaps: Tensor) -> tuple[Tensor, Tensor]:  # (B, B) -> (B, B), (B, 1)
+    """What PKT's probabilities, times B, are short of 1, and twice the mean similarity. Cuts the gaps in place."""
+    mean = gaps.clamp_(max=_MOST_GAP).mean(dim=1, keepdim=True)
+    size = 2 - mean
+    return (gaps - mean).div_(size), size
 
 
 def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (..., N, D) -> (..., M, N)
