@@ -43,6 +43,7 @@ def instruments(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([2_000_000, 3_000_000, 3_000_000, 3_000_000])
     monkeypatch.setattr(timing, "interleaved", interleaved)
     monkeypatch.setattr(timing, "peak_extra_memory", lambda function: next(sizes))
+    monkeypatch.setattr(timing, "rates", lambda: "rates")
 
 
 @pytest.mark.parametrize("row", losses.ROWS, ids=lambda row: row.loss)
@@ -102,18 +103,19 @@ def test_the_table_has_a_cell_for_every_loss_and_marks_what_is_another_one() -> 
         raise ImportError("No module named 'absent'")
 
     others = {"same": lambda: plain_losses.soft_targets, "other": lambda: plain_losses.logit_matching, "absent": absent}
-    skipped, _, legend, _, head, _, row = losses.run(3, [SOFT_TARGETS._replace(others=others)]).splitlines()
+    skipped, _, legend, _, head, _, row, _, rates = losses.run(3, [SOFT_TARGETS._replace(others=others)]).splitlines()
     assert skipped == "absent is skipped: No module named 'absent' (see requirements-bench.txt)"
     assert ANOTHER in legend
     assert head == "| loss | shape | ours, ms | ours, MB | plain form | same | other | target |"
     cells = f"4.00 | 2.0 | 1.50 / 1.50 | 1.50 / 1.50 | 1.50 / 1.50 {ANOTHER} | at least 1 / 1 |"
     assert row == f"| soft targets | (6, 5) | {cells}"
+    assert rates == "rates"
 
 
 def test_a_row_without_a_peer_has_a_dash_where_another_row_has_one() -> None:
     others = {"same": lambda: plain_losses.soft_targets}
     lines = losses.run(1, [SOFT_TARGETS, SOFT_TARGETS._replace(others=others)]).splitlines()
-    assert [line.split(" | ")[5] == "-" for line in lines[-2:]] == [True, False]
+    assert [line.split(" | ")[5] == "-" for line in lines[-4:-2]] == [True, False]
 
 
 def test_peers_are_imported_without_the_packages_around_their_losses(
@@ -140,7 +142,7 @@ def test_peers_are_imported_without_the_packages_around_their_losses(
     assert peers.textbrewer("kd", add=3)(10, 20) == 35
     assert peers.mmrazor("decoupled_kd", "DKDLoss", tau=4.0) == {"tau": 4.0}
     assert peers.timm("Smooth", smoothing=0.1) == {"smoothing": 0.1}
-    assert peers.torchdistill("KDLoss", scale=2)(5, 3, "labels") == (4, "labels")
+    assert peers.torchdistill("KDLoss", "", scale=2)(5, 3, "labels") == (4, "labels")
     packages = {name.split("/")[0] for name in files}
     assert not {name for name in set(sys.modules) - before if name.split(".")[0] in packages}
 

@@ -13,7 +13,7 @@ from kdref.lab.bench import timing
 
 __all__ = ["main", "names"]
 
-HELPERS = ("peers", "plain_losses", "timing")
+HELPERS = ("inside", "peers", "plain_feature_losses", "plain_losses", "plain_relation_losses", "row", "timing")
 
 
 def names() -> list[str]:

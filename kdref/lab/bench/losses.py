@@ -1,19 +1,19 @@
 """Each loss, forward and backward, against its plain form and published packages: ``python -m kdref.lab.bench losses``.
 
-A new loss is one more ``Row`` in ``ROWS``.
+A new loss is one more ``Row`` in ``ROWS``, or in ``inside.ROWS`` if it is not on logits.
 """
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kdref.decoupled import dkd_loss, nkd_loss
-from kdref.lab.bench import peers, plain_losses, timing
+from kdref.lab.bench import inside, peers, plain_losses, timing
 from kdref.lab.bench.peers import Loss
+from kdref.lab.bench.row import Row
 from kdref.response import (
     LearnableTemperature,
     hard_label_loss,
@@ -28,28 +28,13 @@ __all__ = ["ROWS", "THREADS", "Row", "labelled_logits", "logits", "run", "studen
 
 THREADS = (1, 2)
 LOGITS = ((256, 1000), (64, 21843))  # a batch of ImageNet-1k and one of ImageNet-21k
+OUTPUTS = ("", "output", "", "output")  # where torchdistill's losses on logits find them
 ANOTHER = "†"
 OURS, PLAIN = "ours", "plain form"
 LEGEND = (
     "Forward and backward, float32. A cell is time / peak extra memory, the other's divided by ours: above 1 ours is "
     f"faster / smaller. {ANOTHER}: value and gradient are not those of ours times a constant."
 )
-
-
-class Row(NamedTuple):
-    """One loss of ours and others' that do the same.
-
-    ``inputs(*size)`` makes the arguments, the student's first; ``others`` maps a column to what builds its loss, or
-    raises ``ImportError``.
-    """
-
-    loss: str
-    ours: Loss
-    plain: Loss
-    inputs: Callable[..., tuple[Tensor, ...]]
-    sizes: Sequence[tuple[int, ...]] = LOGITS
-    others: Mapping[str, Callable[[], Loss]] = {}
-    target: str = "at least 1 / 1"
 
 
 def logits(batch: int, classes: int) -> tuple[Tensor, ...]:
@@ -87,8 +72,9 @@ ROWS = (
         soft_target_loss,
         plain_losses.soft_targets,
         logits,
+        LOGITS,
         others={
-            "torchdistill": partial(peers.torchdistill, "KDLoss", temperature=4.0, alpha=0.0),
+            "torchdistill": partial(peers.torchdistill, "KDLoss", *OUTPUTS, temperature=4.0, alpha=0.0),
             "mmrazor": partial(peers.mmrazor, "kl_divergence", "KLDivergence", tau=4.0),
             "textbrewer": partial(peers.textbrewer, "kd_ce_loss", temperature=4.0),
         },
@@ -98,32 +84,36 @@ ROWS = (
         distillation_loss,
         plain_losses.distillation,
         labelled_logits,
-        others={"torchdistill": partial(peers.torchdistill, "KDLoss", temperature=4.0, alpha=0.1)},
+        LOGITS,
+        others={"torchdistill": partial(peers.torchdistill, "KDLoss", *OUTPUTS, temperature=4.0, alpha=0.1)},
     ),
     Row(
         "logit matching",
         logit_matching_loss,
         plain_losses.logit_matching,
         logits,
+        LOGITS,
         others={"textbrewer": partial(peers.textbrewer, "kd_mse_loss")},
     ),
-    Row("hard labels", hard_label_loss, plain_losses.hard_label, logits),
+    Row("hard labels", hard_label_loss, plain_losses.hard_label, logits, LOGITS),
     Row(
         "decoupled (DKD)",
         dkd_loss,
         plain_losses.decoupled,
         labelled_logits,
+        LOGITS,
         others={"mmrazor": partial(peers.mmrazor, "decoupled_kd", "DKDLoss", tau=4.0, beta=8.0)},
         target="at least 1.5 / 1",
     ),
-    Row("normalised (NKD)", nkd_loss, plain_losses.normalized, labelled_logits),
+    Row("normalised (NKD)", nkd_loss, plain_losses.normalized, labelled_logits, LOGITS),
     Row(
         "DIST",
         dist_loss,
         plain_losses.stronger_teacher,
         logits,
+        LOGITS,
         others={
-            "torchdistill": partial(peers.torchdistill, "DISTLoss"),
+            "torchdistill": partial(peers.torchdistill, "DISTLoss", *OUTPUTS),
             "mmrazor": partial(peers.mmrazor, "dist_loss", "DISTLoss"),
         },
     ),
@@ -132,22 +122,24 @@ ROWS = (
         standardized_kd_loss,
         plain_losses.standardized,
         logits,
-        others={"torchdistill": partial(peers.torchdistill, "LogitStdKDLoss", temperature=2.0, alpha=0.0)},
+        LOGITS,
+        others={"torchdistill": partial(peers.torchdistill, "LogitStdKDLoss", *OUTPUTS, temperature=2.0, alpha=0.0)},
     ),
     Row(
         "label smoothing",
         label_smoothing_loss,
         plain_losses.label_smoothing,
         student_and_labels,
+        LOGITS,
         others={"timm": partial(peers.timm, "LabelSmoothingCrossEntropy", smoothing=0.1)},
     ),
-    Row("virtual teacher", virtual_teacher, plain_losses.virtual_teacher, student_and_labels),
-    Row("learnable temperature", learnable, plain_losses.learnable_temperature, logits),
+    Row("virtual teacher", virtual_teacher, plain_losses.virtual_teacher, student_and_labels, LOGITS),
+    Row("learnable temperature", learnable, plain_losses.learnable_temperature, logits, LOGITS),
 )
 
 
-def run(repeats: int, rows: Sequence[Row] = ROWS) -> str:
-    """Measure every row at each of its sizes; return what was skipped, the legend and the table."""
+def run(repeats: int, rows: Sequence[Row] = (*ROWS, *inside.ROWS)) -> str:
+    """Measure every row at each of its sizes; return what was skipped, the legend, the table, and rates."""
     missing: dict[str, str] = {}
     measured = []
     for row in rows:
@@ -155,11 +147,11 @@ def run(repeats: int, rows: Sequence[Row] = ROWS) -> str:
         for size in row.sizes:
             shape = f"({', '.join(map(str, size))})"
             measured.append({"loss": row.loss, "shape": shape, "target": row.target})
-            measured[-1] |= _measure(losses, row.inputs(*size), repeats)
+            measured[-1] |= _measure(losses, row.inputs(*size), max(1, repeats // row.share))
     columns = [name for name in dict.fromkeys(name for cells in measured for name in cells) if name != "target"]
     table = [[cells.get(name, "-") for name in [*columns, "target"]] for cells in measured]
     skipped = [f"{name} is skipped: {why} (see requirements-bench.txt)\n" for name, why in missing.items()]
-    return "\n".join([*skipped, f"{LEGEND}\n", timing.markdown([*columns, "target"], table)])
+    return "\n".join([*skipped, f"{LEGEND}\n", timing.markdown([*columns, "target"], table), "", timing.rates()])
 
 
 def value_and_gradient(loss: Loss, student: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:

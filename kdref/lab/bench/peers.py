@@ -12,20 +12,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["Loss", "mmrazor", "textbrewer", "timm", "torchdistill"]
+__all__ = ["Loss", "mmrazor", "textbrewer", "timm", "torchdistill", "torchdistill_contrast"]
 
 Loss = Callable[..., Tensor]
 
 
-def torchdistill(name: str, **settings: Any) -> Loss:
-    """A loss of torchdistill, which takes its inputs out of dictionaries of hooked modules' outputs."""
-    criterion = getattr(_bare_import("torchdistill.losses.mid_level"), name)("", "output", "", "output", **settings)
+def torchdistill(name: str, *arguments: Any, **settings: Any) -> Loss:
+    """A loss of torchdistill, which takes its inputs out of dictionaries of hooked modules' outputs.
 
-    def loss(student: Tensor, teacher: Tensor, *labels: Tensor) -> Tensor:
-        value: Tensor = criterion({"": {"output": student}}, {"": {"output": teacher}}, *labels)
+    There, the features are the "output" of the module "", and their first axis is that of the module "maps".
+    """
+    criterion = getattr(_bare_import("torchdistill.losses.mid_level"), name)(*arguments, **settings)
+
+    def loss(student: Any, teacher: Tensor, *labels: Tensor) -> Tensor:
+        sides = ({"": {"output": features}, "maps": features} for features in (student, teacher))
+        value: Tensor = criterion(*sides, *labels)
         return value
+
+    return loss
+
+
+def torchdistill_contrast(num_examples: int = 50_000) -> Loss:
+    """torchdistill's CRD. It updates its memory too, and draws no negatives: all examples get those of the batch."""
+    build = _bare_import("torchdistill.losses.mid_level").CRDLoss
+    kept: dict[tuple[int, int], Any] = {}
+
+    def loss(student: Tensor, teacher: Tensor, indices: Tensor, negatives: Tensor) -> Tensor:
+        size = (student.shape[1], len(negatives))
+        if size not in kept:
+            kept[size] = build("", "drawn", "", size[0], num_examples, size[1], num_examples)
+        drawn = torch.cat([indices[:, None], negatives.expand(len(indices), size[1])], dim=1)
+        extra = {"drawn": {"input": {"pos_idx": indices, "contrast_idx": drawn}}}
+        value: Tensor = kept[size]({"": {"output": student}, **extra}, {"": {"output": teacher}})
+        return value.sum()
 
     return loss
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["environment", "interleaved", "markdown", "peak_extra_memory", "ratio"]
+__all__ = ["environment", "interleaved", "markdown", "peak_extra_memory", "rates", "ratio"]
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
@@ -103,3 +103,13 @@ def environment() -> str:
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
         f"{threads} thread{'s' * (threads > 1)}"
     )
+
+
+def rates() -> str:
+    """Say in one line what bounds a loss here: how fast matrices are multiplied, and how fast memory is copied."""
+    a, b = torch.ones(1024, 1024), torch.empty(1 << 25)
+    target = torch.empty_like(b)
+    seconds = interleaved({"multiply": lambda: a @ a, "copy": lambda: target.copy_(b)}, repeats=10)
+    multiplications = 2 * 1024**3 / statistics.median(seconds["multiply"]) / 1e9
+    copied = 2 * 4 * b.numel() / statistics.median(seconds["copy"]) / 1e9  # read and written
+    return f"This machine multiplies matrices at {multiplications:.0f} GFLOP/s and copies at {copied:.1f} GB/s"
