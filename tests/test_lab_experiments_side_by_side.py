@@ -1,0 +1,65 @@
+"""The table of all losses: arms of three experiments put side by side, and marks only where all groups agree."""
+
+import pandas as pd
+import pytest
+
+from kdref.lab.experiments import side_by_side
+from kdref.lab.experiments.side_by_side import columns, kinds, runs
+
+GAINS = {  # over cross-entropy's 60 %, by group of seeds
+    "response": {"cross-entropy": (0, 0, 0), "soft targets": (5, 5, 5), "label smoothing": (-2, -2, -2)},
+    "features": {"hint (FitNets) | alone": (3, 3, -3), "hint (FitNets) | with soft targets": (9, 9, 9)},
+    "relations": {"similarity (SP) | alone": (3, 3, 3)},
+}
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three experiments of two seeds a group, for both students; the gains are those of cnn1d-8."""
+
+    def load(name: str) -> pd.DataFrame:
+        rows = [
+            {
+                "arm": f"{student} | {arm}",
+                "seed": 1000 * group + seed,
+                "accuracy": 0.6 + scale * gain / 100 + seed / 1e4,
+            }
+            for student, scale in (("cnn1d-8", 1), ("mlp-100x100", 0))
+            for arm, gains in GAINS[name].items()
+            for group, gain in enumerate(gains)
+            for seed in (0, 1)
+        ]
+        return pd.DataFrame(rows)
+
+    monkeypatch.setattr(side_by_side, "load", load)
+
+
+@pytest.mark.usefixtures("stored")
+def test_runs_of_one_student_are_paired_by_seed() -> None:
+    found = runs("cnn1d-8")
+    assert sorted(found["arm"].unique()) == [
+        "cross-entropy",
+        "hint (FitNets), alone",
+        "hint (FitNets), with soft targets",
+        "label smoothing",
+        "similarity (SP), alone",
+        "soft targets",
+    ]
+    assert (found.groupby("arm")["seed"].apply(sorted).map(tuple) == (0, 1, 1000, 1001, 2000, 2001)).all()
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_mark_needs_the_same_verdict_in_every_group() -> None:
+    table = columns("cnn1d-8")
+    assert table.loc["soft targets", "alone"] == "65.0 % ↑/="
+    assert table.loc["cross-entropy", "alone"] == "60.0 % =/↓"
+    assert table.loc["label smoothing", "alone"] == "58.0 % ↓/↓"
+    assert table.loc["hint (FitNets)"].tolist() == ["61.0 % ·/↓", "69.0 % ↑/↑"]
+    assert table.loc["similarity (SP)"].tolist() == ["63.0 % ↑/↓", "-"]
+    assert table.loc["correlation (CC)"].tolist() == ["-", "-"]  # never run
+
+
+def test_every_loss_has_its_kind() -> None:
+    assert len(kinds()) == 11 + 10 + 6
+    assert kinds()["soft targets"] == "logits"
+    assert kinds()["attention (AT)"] == "attention"
