@@ -113,7 +113,7 @@ def test_the_labs_core_stays_apart_from_heart_and_applications(path: Path) -> No
 
 def test_the_package_imports_nothing_heavy_and_the_lab_no_library_but_torch() -> None:
     libraries = ["matplotlib", "pandas", "scipy", "sklearn", "torchvision", "torchmetrics", "joblib", "tqdm"]
-    libraries += ["ipywidgets", "IPython", "jupytext"]
+    libraries += ["ipywidgets", "anywidget", "IPython", "jupytext"]
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])

@@ -6,7 +6,7 @@
 # **You will be able to**
 #
 # - teach a student with 32 features from a teacher with 300, without a regressor between them;
-# - say how six relation losses are made, and predict which changes of the features each of them ignores;
+# - say how relation losses are made, and predict which changes of the features they ignore;
 # - recognise a loss that depends on the order of the batch, and say what InfoNCE can and cannot certify;
 # - tell from evidence when relations help, and when the teacher's logits are the better lesson.
 #
@@ -78,8 +78,8 @@ print("teacher's features:", tuple(teacher_features.shape))
 print("every teacher is right on more than 92 of 100 test images: yes")
 
 # %% [markdown]
-# The student below sees no label and no logit, only which of 50 images at a time the teacher finds near to each other.
-# What do the tables of 60 *test* images look like, before and after?
+# The student below sees no label and no logit, only how far apart the teacher finds 50 images at a time. It learns from
+# them with the loss of section 2. What do the tables of 60 *test* images look like, before and after?
 
 # %%
 student = models.make("mlp-32", shape=split.shape, seed=BASE_SEED)
@@ -114,6 +114,9 @@ with style.new_figure(11, 7.2, rows=2, columns=3) as (figure, axes):
             ax.set_xticklabels(range(10))
             ax.set_yticklabels(range(10))
             ax.grid(False)
+        axes[3 * row].set_ylabel("test image, by digit")
+    for ax in axes[3:]:
+        ax.set_xlabel("test image, by digit")
     figure.colorbar(picture, ax=axes, label="distance, in units of the mean", shrink=0.7)
 report.figure(
     figure,
@@ -128,13 +131,14 @@ print("the mean difference of the tables falls by more than half, on images neve
 
 # %% [markdown]
 # The light blocks are the classes. Faint ones are there before, for images of one class are alike; after, the student's
-# blocks are the teacher's, though nobody told it that there are ten classes, nor what any of them is called. Keep that
-# in mind: **relations carry the shape and no names.**
+# blocks are the teacher's, though nobody told it that there are ten classes, nor what any of them is called.
+# **Relations carry the shape and no names.**
 #
 # ## 2. Distances and angles (RKD)
 #
-# **Relational knowledge distillation**, Park et al. 2019, in two parts. With $d_{ij} = \|x_i - x_j\|$, μ the mean of
-# all $d_{ij}$ with $i \ne j$, and $\ell$ the Huber loss (half the square up to 1, linear beyond):
+# **Relational knowledge distillation**, Park et al. 2019, in two parts. $x_i$ is the row of features of example i, with
+# an s for the student's and a t for the teacher's. With $d_{ij} = \|x_i - x_j\|$, μ the mean of all $d_{ij}$ with
+# $i \ne j$, and $\ell$ the Huber loss of the difference of two numbers (half its square up to 1, linear beyond):
 #
 # $$L_D = \frac{1}{B^2} \sum_{i,j} \ell\!\left(\frac{d^s_{ij}}{\mu^s}, \frac{d^t_{ij}}{\mu^t}\right) \qquad
 # L_A = \frac{1}{B^3} \sum_{i,j,k} \ell\!\left(\cos \angle^s_{jik}, \cos \angle^t_{jik}\right)$$
@@ -158,8 +162,8 @@ print("angle:   ", round(rkd_angle_loss(line, equal_sides).item(), 3))
 # %% [markdown]
 # ## 3. Move it yourself: three examples
 #
-# The dashed triangle is the teacher's view of examples A, B and C; the other one the student's. Which changes does each
-# loss see?
+# The dashed triangle is the teacher's view of examples A, B and C, with two features each; the other one the student's.
+# Above each pair stand the distance loss and the angle loss. Which changes does each of them see?
 
 # %%
 triangle = torch.tensor([[-2.0, -1.0], [2.0, -1.0], [-2.0, 2.0]])
@@ -168,7 +172,7 @@ with style.new_figure(11, 7.4, rows=2, columns=3) as (figure, axes):
     for ax, (name, corners) in zip(axes, list(starts.items())[1:], strict=True):
         draw_triangle(ax, triangle, corners)
         losses = f"{rkd_distance_loss(corners, triangle):.3f}, {rkd_angle_loss(corners, triangle):.3f}"
-        ax.set_title(f"{name}: {losses}", fontsize=11)
+        ax.set_title(f"{name}: {losses}", fontsize=10)
     axes[0].legend(loc="lower right")
 report.figure(
     figure,
@@ -182,33 +186,34 @@ for name, corners in starts.items():
     print(f"{name:22} {'seen' if seen else 'not seen'}")
 
 # %% [markdown]
-# Choose a start and a corner, then move it. Try: (1) make the distance loss large and keep the angle loss small;
-# (2) find a second position of C with both losses zero, A and B staying where they are.
+# Now drag the student's corners. Try: (1) leave A and B where they are, and find a second place for C where both losses
+# are zero; (2) find a triangle with angle loss zero and distance loss not.
 
 # %%
 triangle_explorer(triangle, {"distance": rkd_distance_loss, "angle": rkd_angle_loss})
 
 # %% [markdown]
-# (1) has no answer: three angles fix a triangle up to its size, so where the angle loss is zero the other is too. With
-# more examples they still differ in what they find large: one example far away changes the mean, and so every relative
-# distance, but only those angles that it is part of. (2) is the mirror image, below AB.
+# (1) is the mirror image of C, below AB. (2) has no answer: three angles fix a triangle up to its size, so where the
+# angle loss is zero the other is too.
 #
 # ## 4. Similarity, correlation, neighbours
 #
-# Three more tables of the same examples. $G_{ij} = x_i^\top x_j$ is the product of two, $\cos_{ij}$ their cosine.
+# Three more tables of the same examples. $G_{ij} = x_i^\top x_j$ is the product of two and $G_i$ a row of such
+# products; $\hat x_i$ is $x_i$ at length 1, and $\cos_{ij} = \hat x_i^\top \hat x_j$ the cosine. CC's γ is 0.4, and its
+# exponential $e^{-2\gamma} e^{2\gamma \cos_{ij}}$ is cut after the square of the cosine.
 #
 # | loss | who | table | compared by |
 # |:---|:---|:---|:---|
 # | PKT | Passalis and Tefas 2018 | $p_{ij} = (1 + \cos_{ij})/\sum_k (1 + \cos_{ik})$ | KL, mean of rows |
 # | RKD | Park et al. 2019 | $d_{ij}/\mu$; cosines of angles | Huber, mean of B² or B³ |
 # | SP | Tung and Mori 2019 | $G_{ij} / \lVert G_i \rVert_2$, rows of length 1 | squares, mean of B² |
-# | CC | Peng et al. 2019 | $e^{-\gamma\lVert\hat x_i - \hat x_j\rVert^2}$, in powers of $\cos$ | squares, mean of B² |
+# | CC | Peng et al. 2019 | $e^{-\gamma\lVert\hat x_i - \hat x_j\rVert^2}$, cut | squares, mean of B² |
 #
-# **Claims, and what was found since.** *PKT:* matching the probability of being neighbours is enough, whatever the two
-# spaces are, hand-made features included. *RKD:* with it students in metric learning (retrieval by distance) surpass
-# their teachers. *SP:* a student need not live in the teacher's space to learn from it. *CC:* the correlation of
-# examples adds to soft targets. *Since:* Tian et al. 2020 ran them all with one recipe on CIFAR-100: none beat plain
-# soft targets consistently, and RKD was sometimes below no teacher at all (section 8).
+# **Claims, and what was found since.** *PKT:* match the probabilities of being neighbours instead of the features, and
+# hand-made features or another kind of data can teach too. *RKD:* with it students in metric learning (retrieval by
+# distance) surpass their teachers. *SP:* a student need not live in the teacher's space to learn from it. *CC:* besides
+# single examples, the correlation between them is worth learning. *Since:* Tian et al. 2020 ran them all with one
+# recipe on CIFAR-100, where RKD came out below no teacher at all in both pairs that section 8 shows.
 #
 # ### What each of them ignores
 #
@@ -263,13 +268,15 @@ assert min(left["RKD distance"], left["RKD angle"]) > 1 - 1e-9
 assert max(left["SP"], left["CC"], left["PKT"]) < 0.01
 
 # %% [markdown]
-# So their weights must be large: 3,000 for SP and 30,000 for PKT are common (0.02 for CC belongs to another loss, see
-# below). As in lesson 02, such a weight is normalisation, not importance.
+# That is one reason for large weights. Another is normalisation: a row of SP's table has length 1, so its B entries are
+# about 1/√B, and a row of PKT's has sum 1. RepDistiller's script weighs SP with 3,000 and PKT with 30,000 (its 0.02 for
+# CC belongs to another loss, see below).
 #
 # ### The museum: a "CC" that depends on the order of the batch
 #
-# RepDistiller's `Correlation`, and with it many copies, is called CC and computes something else: differences of
-# student and teacher, multiplied for *neighbouring rows* of the batch. It needs equal widths; here are three checks.
+# RepDistiller's `Correlation` is called CC and computes something else than the paper's formula: differences of student
+# and teacher, multiplied for *neighbouring rows* of the batch. (Its comment says that it follows code from the paper's
+# authors.) It needs equal widths; here are three checks.
 
 # %%
 student_rows, teacher_rows = s, t[:, :4]
@@ -315,10 +322,10 @@ print(f"SP: rows of length 1; in the published form, from {published.min():.3f} 
 #
 # $$-\frac1B \sum_i \log \frac{e^{\cos(x^s_i,\, x^t_i)/\tau}}{\sum_j e^{\cos(x^s_i,\, x^t_j)/\tau}}$$
 #
-# and the same with student and teacher exchanged, halved. It compares across the two spaces, so they need equal widths:
-# a learned linear **head** on the student, thrown away afterwards. It was made for learning without labels; **CRD**
-# (Tian et al. 2020) brought it to distillation, with a memory of all training examples, so that thousands of negatives
-# cost no forward pass.
+# with a temperature τ; the same with student and teacher exchanged is added, and the sum halved. It compares across the
+# two spaces, so they need equal widths: a learned linear **head** on the student, thrown away afterwards. It was made
+# for learning without labels; **CRD** (Tian et al. 2020) brought it to distillation, with a memory of all training
+# examples, so that thousands of negatives cost no forward pass.
 #
 # **By hand.** B = 2, τ = 1, partners at cosine 1, others at 0: −log(e/(e + 1)) = 0.313.
 
@@ -355,30 +362,49 @@ print("two embeddings that share nothing: less than 0 certified")
 # That is why contrastive methods want large batches or memories. Another consequence: two images of one class are each
 # other's negatives. `ContrastiveMemory(labels=...)` leaves them out; exercise 05.5 does it by hand.
 #
-# *Claim* of CRD: it beats soft targets, and together with them sometimes the teacher. *Since:* in tables of one recipe
-# it is the best of these losses; a newer loss on logits (DKD, lesson 02) comes out higher and needs no
-# memory (section 8).
+# *Claim* of CRD: it beats soft targets, and together with them sometimes the teacher. *Since:* in section 8's table of
+# one recipe it is above the other losses of this lesson; a newer loss on logits (DKD, lesson 02) comes out higher there
+# and needs no memory.
 #
 # ## 6. When relations help
 #
 # The case that they seem made for: **few labels, many images.** 50 labelled digits, and 1,000 images that the teacher
 # has seen and nobody labels for the student. The student (32 hidden units) takes the cross-entropy of its 50 labels in
-# every step, and beside it one loss against the teacher on 100 of the 1,000 images. First weights, order of the
-# batches, optimiser and number of steps are the same for all arms of a seed.
+# every step, and beside it one loss against the teacher on 50 of the 1,000 images, 100 steps in all. First weights,
+# order of the batches, optimiser and number of steps are the same for all arms of a seed. For InfoNCE a linear head is
+# learned too, for CRD its memory's two, with 256 negatives.
 #
 # **Weights without taste.** A setting of k means: when training starts, the teacher's term pulls k times as hard at the
-# first layer as the labels do (length of the gradient). Each loss is tried with k = 1 and 25 on *validation* images of
-# two seeds that appear nowhere else. Labels alone get the same effort: no weight decay and 0.01. RKD stands here with
-# its distances alone; angles cost B³.
+# first layer as the labels do (length of the gradient, measured on 100 images). Each loss is tried with k = 1 and 25 on
+# *validation* images of two seeds that appear nowhere else, and the better one is taken. Labels alone get the same
+# effort: no weight decay and 0.01.
+
 
 # %%
-TERMS = {
-    "labels only": lambda z, h, headed, t_z, t_h: torch.zeros(()),
-    "soft targets": lambda z, h, headed, t_z, t_h: soft_target_loss(z, t_z, temperature=4.0),
-    "RKD distance": lambda z, h, headed, t_z, t_h: rkd_distance_loss(h, t_h),
-    "SP": lambda z, h, headed, t_z, t_h: similarity_preserving_loss(h, t_h),
-    "PKT": lambda z, h, headed, t_z, t_h: probabilistic_transfer_loss(h, t_h),
-    "InfoNCE": lambda z, h, headed, t_z, t_h: info_nce_loss(headed, t_h, temperature=0.1),
+def step_ratio(batch):  # how hard the first term pulls at some weights, in units of the second's pull
+    *terms, weights = batch
+    pulls = [torch.autograd.grad(term, weights, retain_graph=True)[0].norm().item() for term in terms]
+    return pulls[0] / pulls[1]
+
+
+def step_crd(batch):
+    h, t_h, index, memory = batch
+    own, other = memory(h, t_h)
+    loss = crd_loss(own, other, index, memory.draw(256), memory)
+    memory.update(own, other, index)
+    return loss
+
+
+TERMS = {  # z, h: the student's logits and features; t_h, t_z: the teacher's; i: which of the 1,000 images these are
+    "labels only": lambda z, h, t_h, t_z, i, head, memory: torch.zeros(()),
+    "soft targets": lambda z, h, t_h, t_z, i, head, memory: soft_target_loss(z, t_z, temperature=4.0),
+    "RKD distance": lambda z, h, t_h, t_z, i, head, memory: rkd_distance_loss(h, t_h),
+    "RKD angle": lambda z, h, t_h, t_z, i, head, memory: rkd_angle_loss(h, t_h),
+    "SP": lambda z, h, t_h, t_z, i, head, memory: similarity_preserving_loss(h, t_h),
+    "CC": lambda z, h, t_h, t_z, i, head, memory: correlation_congruence_loss(h, t_h),
+    "PKT": lambda z, h, t_h, t_z, i, head, memory: probabilistic_transfer_loss(h, t_h),
+    "InfoNCE": lambda z, h, t_h, t_z, i, head, memory: info_nce_loss(head(h), t_h, temperature=0.1),
+    "CRD": lambda z, h, t_h, t_z, i, head, memory: step_crd((h, t_h, i, memory)),
 }
 SETTINGS = {**dict.fromkeys(TERMS, (1.0, 25.0)), "labels only": (0.0, 0.01)}
 
@@ -386,26 +412,26 @@ SETTINGS = {**dict.fromkeys(TERMS, (1.0, 25.0)), "labels only": (0.0, 0.01)}
 def run(seed, arm):
     name, setting, labels = arm.split(" | ")
     split, count = teachers[seed]["split"], int(labels)
-    images, few, y = (split.train_x, *teachers[seed]["train"]), split.train_x[:count], split.train_y[:count]
+    images = (split.train_x, *teachers[seed]["train"], torch.arange(len(split.train_x)))
+    few, y, weight, decay = split.train_x[:count], split.train_y[:count], 0.0, float(setting)
     student = models.make("mlp-32", shape=split.shape, seed=seed)
-    head, weight, decay = models.make("mlp-300", shape=(32,), seed=seed).features.fc1, 0.0, float(setting)
+    torch.manual_seed(seed)
+    head, memory = torch.nn.Linear(32, 300), ContrastiveMemory(32, 300, num_examples=len(images[0]))
 
     def step_terms(batch):
-        x, t_h, t_z = batch
-        h = student.features(torch.cat([few, x]).flatten(1))
+        h = student.features(torch.cat([few, batch[0]]).flatten(1))
         z, h = student.classifier(h), h[count:]
-        return F.cross_entropy(z[:count], y), TERMS[name](z[count:], h, head(h), t_z, t_h)
+        return F.cross_entropy(z[:count], y), TERMS[name](z[count:], h, *batch[1:], head, memory)
 
     def step(batch):
         from_labels, from_teacher = step_terms(batch)
         return {"loss": from_labels + weight * from_teacher}
 
     if name != "labels only":
-        first = student.features.fc1.weight
-        pulls = [torch.autograd.grad(term, first, retain_graph=True)[0].norm().item() for term in step_terms(images)]
-        weight, decay = float(setting) * pulls[0] / pulls[1], 0.0
-    optimizer = torch.optim.Adam([*student.parameters(), *head.parameters()], lr=0.01, weight_decay=decay)
-    lab.fit(step, student, lab.Batches(*images, batch_size=100, seed=seed), optimizer, epochs=10, progress=False)
+        terms = step_terms([part[:100] for part in images])
+        weight, decay = float(setting) * step_ratio((*terms, student.features.fc1.weight)), 0.0
+    optimizer = torch.optim.Adam(torch.nn.ModuleList([student, head, memory]).parameters(), lr=0.01, weight_decay=decay)
+    lab.fit(step, student, lab.Batches(*images, batch_size=50, seed=seed), optimizer, epochs=5, progress=False)
     x, y = (getattr(split, f"{'validation' if seed in TUNING_SEEDS else 'test'}_{part}") for part in "xy")
     return {"accuracy": (lab.teacher_outputs(student, x).argmax(-1) == y).double().mean().item(), "weight": weight}
 
@@ -438,23 +464,26 @@ report.comparison(against_soft, caption="50 labels: test accuracy against soft t
 # %%
 report.figure(
     report.intervals(result, x_label="points against labels only"),
-    "differences from labels only with intervals: all above zero, soft targets by far the most",
+    "differences from labels only with intervals: soft targets far above zero, six relation losses above it",
 )
 
 # %%
-for arm in ("soft targets", "RKD distance", "SP", "PKT", "InfoNCE"):
+helpful = ["soft targets", "RKD distance", "RKD angle", "SP", "CC", "PKT", "InfoNCE"]
+for arm in helpful:
     assert result.loc[arm, "verdict"] == "helps"
     print("against labels only,", report.verdict(result, arm))
-for arm in ("labels only", "RKD distance", "SP", "PKT", "InfoNCE"):
+for arm in ("labels only", *helpful[1:], "CRD"):
     assert against_soft.loc[arm, "verdict"] == "hurts"
     print("against soft targets,", report.verdict(against_soft, arm))
 
 # %% [markdown]
-# - **Relations help:** distances, similarity, neighbours and contrast all beat tuned labels, by several points. The
-#   images without labels are worth something, and no class was named for them.
+# - **Relations help:** distances, angles, similarity, correlation, neighbours and InfoNCE all beat tuned labels, by
+#   several points. The images without labels are worth something, and no class was named for them.
+# - **CRD** stays far below soft targets; against labels only we claim nothing. Its heads and memory start at random,
+#   and 100 steps renew each of the 1,000 rows five times; the paper trains for 240 epochs.
 # - **Soft targets help far more.** Of the same teacher, on the same images, they also say *which* class each image is
 #   like. Where you have a teacher's logits for your classes, relations are not the first thing to take.
-# - Which relation is best is not tested here: no pair of them is compared.
+# - Which relation is best is not tested here: no pair of them is compared. Nor is whether angles are worth their B³.
 #
 # So what are relations for? For a teacher who has **no logits for your classes**: one trained for retrieval, without
 # labels, on other classes, or on another kind of data (PKT's point). All that these losses ask for is one vector per
@@ -473,19 +502,15 @@ result = lab.compare(all_labels.replace({"arm": names}), baseline="labels only",
 report.comparison(result, caption="1,000 labels: test accuracy against labels only")
 
 # %%
-assert result["high"].max() < 0.01
-assert not (result["verdict"] == "helps").any()
 assert result.loc["SP, setting 25", "verdict"] == "hurts"
 assert result.loc["RKD distance, setting 1", "verdict"] == "no useful difference"
 print(report.verdict(result, "RKD distance, setting 1"))
 print(report.verdict(result, "SP, setting 25"))
-print("either of them helps:", bool((result["verdict"] == "helps").any()))
 
 # %% [markdown]
 # **Seen:** the same losses, nets and images; only the labels are more, and neither helps any longer. Lightly weighed
-# distances do no harm; heavily weighed similarities cost accuracy. A reason that fits, untested: as the student learns
-# its labels, their gradient fades, and a fixed weight leaves the relations in command of 32 features. With many labels
-# start from a small weight, and keep an arm with weight 0.
+# distances do no harm; heavily weighed similarities cost accuracy. With many labels start from a small weight, and keep
+# an arm with weight 0.
 #
 # ## 8. The published numbers
 #
@@ -616,7 +641,7 @@ lab.check("05.5", my_class_aware_loss)
 
 # %% [markdown]
 # **Going further** (not checked): tap the teacher *before* its ReLU (`features.fc1`) and repeat section 6. Which losses
-# gain, and does section 4 explain it? Add `rkd_angle_loss` with the paper's weight. Is it worth its time?
+# gain, and does section 4 explain it? Add distances and angles with the paper's 1 : 2.
 
 # %%
 lab.quiz("05")
@@ -626,12 +651,12 @@ lab.quiz("05")
 #
 # **Use them** when widths or kinds of nets differ and you want no regressor; when the teacher has embeddings but no
 # logits for your classes; when what you deploy *is* an embedding (retrieval, clustering); when labels are few and
-# images many, as in section 6. Distances (RKD) need no care about the origin; SP and PKT need large weights after a
-# ReLU. Choose the weight from gradients first, on validation data then.
+# images many, as in section 6. RKD needs no care about the origin; SP and PKT need large weights. Choose the weight
+# from gradients first, on validation data then.
 #
 # **When not:** you have the teacher's logits (soft targets were far better here with 50 labels); labels are many
-# (section 7); your batch is split over devices and nobody
-# gathers it: then each device sees its own pairs.
+# (section 7); training is short and the loss needs a memory (CRD showed no gain in section 6); your batch is split over
+# devices and nobody gathers it: then each device sees its own pairs.
 #
 # **Cost:** one forward pass of the teacher per image. The losses: B² numbers for distances, similarity, correlation
 # and neighbours, B³ for angles, K negatives × B for CRD, and its memory of two embeddings per training image. Measured:
@@ -640,7 +665,7 @@ lab.quiz("05")
 # **Copy it:** `python -m kdref copy relation_rkd` (or `relation`, `contrastive`) writes one file that needs only torch;
 # `python -m kdref copy rkd_distance_loss` writes that function and what it calls.
 #
-# **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), whose appendix compares them all;
+# **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), which compares them all;
 # [Poole et al. 2019](https://arxiv.org/abs/1905.06922) on bounds of mutual information; [Tschannen et al.
 # 2020](https://arxiv.org/abs/1907.13625): the information they certify does not explain why contrastive methods work.
 #
