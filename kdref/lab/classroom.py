@@ -7,6 +7,8 @@ Lesson: notebooks/00_start_here.ipynb.
 
 import argparse
 import asyncio
+import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,12 +85,21 @@ async def _learn(home: Path, name: str, environment: Mapping[str, str], timeout:
     begin, cell = time.monotonic(), notebook.cells[0]
     try:
         async with client.async_setup_kernel(env={**environment, **own}, stderr=subprocess.DEVNULL, cleanup_kc=True):
+            _stop_all_on_interrupt()
             for index, cell in enumerate(notebook.cells):
                 await client.async_execute_cell(cell, index)
     except Exception as error:  # whatever went wrong with this kernel, the others go on
         return Learner(home, notebook, begin, time.monotonic(), error=notebooks.CellFailed(cell, error).summary)
     package, resident, own_bytes = notebook.cells[-1].outputs[0].text.split()
     return Learner(home, notebook, begin, time.monotonic(), package, int(resident), int(own_bytes))
+
+
+def _stop_all_on_interrupt() -> None:
+    """Take back nbclient's signal handlers: an interrupt would stop the last kernel and none of the others."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows has none of them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
