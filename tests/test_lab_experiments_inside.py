@@ -1,6 +1,5 @@
 """The experiments of lessons 03 to 05: every loss trains, and the weight's unit and CRD's walk are what they say."""
 
-import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -8,43 +7,38 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from kdref.lab.experiments import _features, _inside, _mnist1d, _relations
-from kdref.lab.experiments._inside import MODES, STUDENTS, Activations, Built, Shapes, taught_inside
+from kdref.lab.experiments import _inside, _relations, few_labels_tuning
+from kdref.lab.experiments._inside import Activations, Built, Shapes, taught_inside
 from kdref.lab.models import make
 
-ARMS = [
-    *((student, name, _relations.METHODS[name]) for student in STUDENTS for name in _relations.METHODS),
-    *(("cnn1d-8", name, build) for name, build in _features.METHODS.items()),
-    *(("mlp-100x100", name, _features.METHODS[name]) for name in _features.WITHOUT_MAPS),
+ARMS = [  # one setting of each
+    next(arm for arm in few_labels_tuning.ARMS if arm.startswith(f"{pair} | ")) for pair in few_labels_tuning.PAIRS
 ]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A teacher without training, one epoch, two batches."""
-    whole = _mnist1d.parts()
-    few = dataclasses.replace(whole, train_x=whole.train_x[:500], train_y=whole.train_y[:500])
-    for module in (_inside, _relations):
-        monkeypatch.setattr(module, "parts", lambda *_: few)
+    """A teacher without training, one epoch."""
     teacher = make("cnn1d-32", seed=0).eval()
     monkeypatch.setattr(_inside, "teacher", lambda *_, **__: teacher)
-    monkeypatch.setattr(_inside, "EPOCHS", dict.fromkeys(STUDENTS, 1))
-    _inside.teacher_activations.cache_clear()
-    logits = _inside.teacher_activations(0)["logits"]
-    monkeypatch.setattr(_inside, "logits", lambda *_, **__: (logits, logits.new_zeros(len(whole.test_x), 10)))
+    monkeypatch.setattr(_inside, "EPOCHS", 1)
+    kept = (_inside.teacher_activations, _inside.teacher_on_test)
+    for cached in kept:
+        cached.cache_clear()
     yield
-    _inside.teacher_activations.cache_clear()
+    for cached in kept:
+        cached.cache_clear()
 
 
-@pytest.mark.parametrize(("student", "name", "build"), ARMS, ids=[f"{student}-{name}" for student, name, _ in ARMS])
-def test_every_loss_trains_its_student_the_same_way_twice(student: str, name: str, build: _inside.Build) -> None:
-    first, again = (taught_inside(student, build, seed=0, weight=1.0, mode=MODES[0]) for _ in range(2))
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_loss_trains_its_student_the_same_way_twice(arm: str) -> None:
+    first, again = (few_labels_tuning.run(5000, arm) for _ in range(2))
     assert first == again
     assert 0 < first["accuracy"] < 1
 
 
 def test_crd_remembers_the_examples_that_training_shows() -> None:
-    found = _inside.teacher_activations(0)["pooled"]
+    found = _inside.teacher_activations(3)["pooled"]
     steps = 0
 
     def build(shapes: Shapes) -> Built:

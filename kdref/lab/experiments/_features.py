@@ -16,8 +16,7 @@ from kdref.feature_reuse import ReusedClassifier
 from kdref.feature_review import ReviewFusion, hierarchical_context_loss
 from kdref.lab.batches import Batches
 from kdref.lab.experiments._inside import (
-    MODES,
-    STUDENTS,
+    BATCH_SIZE,
     TEACHER_SITES,
     Activations,
     Build,
@@ -59,9 +58,9 @@ def factors(shapes: Shapes) -> Built:
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return {"loss": paraphraser.reconstruction_loss(batch[0])}
 
-    batches = Batches(maps, batch_size=250, seed=shapes.seed)
+    batches = Batches(maps, batch_size=BATCH_SIZE, seed=shapes.seed)
     optimizer = torch.optim.AdamW(paraphraser.parameters(), lr=1e-2, fused=True)
-    fit(step, paraphraser, batches, optimizer, epochs=10, progress=False)
+    fit(step, paraphraser, batches, optimizer, epochs=20, progress=False)
     paraphraser.eval().requires_grad_(False)
     translator = Translator(shapes.student["late"], FACTORS)
     return Built(lambda s, t: factor_transfer_loss(translator(s["late"]), paraphraser(t["late"])), (translator,))
@@ -119,9 +118,3 @@ METHODS: dict[str, Build] = {
     "attention (AT)": attention,
 }
 WITHOUT_MAPS = ("hint (FitNets)", "variational (VID)", "reused classifier (SimKD)")  # a perceptron has no maps
-PAIRS = tuple(
-    f"{student} | {name} | {mode}"
-    for student in STUDENTS
-    for name in (METHODS if student == "cnn1d-8" else WITHOUT_MAPS)
-    for mode in MODES
-)

@@ -1,13 +1,15 @@
-"""What the experiments of lessons 03 to 05 share: losses inside the network, weighed alike, on MNIST-1D.
+"""How the losses of lessons 01 to 05 are compared with each other: few labels, one budget, on MNIST-1D.
 
-Students, teacher, data order, optimiser and schedule are those of lesson 02's experiments, so that runs of the same
-seed are paired across the lessons. A loss from inside is added to cross-entropy ("alone") or to soft targets ("with
-soft targets"). Its weight is counted in units of that term's gradient: weight 1 makes the two gradients equal in size
-on the first batch, since raw sizes differ by orders of magnitude from loss to loss.
+The teacher learned from all 4,000 training examples; the student's owner has 500 of them, drawn anew for each seed.
+Within a seed every student has the same examples, first weights, data order, optimiser and schedule. A loss from inside
+the network is added to cross-entropy ("alone") or to soft targets ("with soft targets"). Its weight is counted in units
+of that term's gradient: weight 1 makes the two gradients equal in size on the first batch, since raw sizes differ by
+orders of magnitude from loss to loss.
 
-Lesson: notebooks/03_feature_based.ipynb.
+Lesson: notebooks/05_relation_based.ipynb.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -16,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdref.lab.batches import Batches
-from kdref.lab.experiments._mnist1d import BATCH_SIZE, EPOCHS, logits, parts, teacher
+from kdref.lab.batches import Batches, teacher_outputs
+from kdref.lab.data import Split
+from kdref.lab.experiments._mnist1d import Loss, parts, teacher
 from kdref.lab.fit import fit
 from kdref.lab.measure import measure
 from kdref.lab.models import make
@@ -38,6 +41,7 @@ SITES = {  # what a method may look at, and which layer that is
     },
     "mlp-100x100": {"pooled": "features.relu2", "logits": "classifier"},  # a perceptron has no maps
 }
+EXAMPLES, BATCH_SIZE, EPOCHS = 500, 50, 40
 STUDENTS = {"cnn1d-8": "same family", "mlp-100x100": "cross family"}  # of the teacher
 TEACHER = "cnn1d-32"
 TEACHER_SITES = SITES["cnn1d-8"]
@@ -80,27 +84,55 @@ class Headed(nn.Module):
 
 
 @functools.lru_cache(maxsize=2)
+def few(seed: int, validation: int = 0) -> Split:
+    """The student's training examples, and all others to be tested on."""
+    whole = parts(validation)
+    chosen = torch.randperm(len(whole.train_x), generator=torch.Generator().manual_seed(seed))[:EXAMPLES]
+    return dataclasses.replace(whole, train_x=whole.train_x[chosen], train_y=whole.train_y[chosen])
+
+
+@functools.lru_cache(maxsize=2)
 def teacher_activations(seed: int, validation: int = 0) -> dict[str, Tensor]:
-    """The frozen teacher's activations on the training inputs, by site, computed once."""
+    """The frozen teacher's activations on the student's training inputs, by site, computed once."""
     tapped = taps(teacher(seed, TEACHER, validation=validation), list(TEACHER_SITES.values()))
-    x = parts(validation).train_x
     with torch.no_grad():
-        chunks = [tapped(part) for part in x.split(1000)]
-    return {site: torch.cat([chunk[layer] for chunk in chunks]) for site, layer in TEACHER_SITES.items()}
+        found = tapped(few(seed, validation).train_x)
+    return {site: found[layer] for site, layer in TEACHER_SITES.items()}
+
+
+@functools.lru_cache(maxsize=2)
+def teacher_on_test(seed: int, validation: int = 0) -> Tensor:
+    """The teacher's logits on the test inputs."""
+    return teacher_outputs(teacher(seed, TEACHER, validation=validation), few(seed, validation).test_x)
+
+
+def taught_outside(
+    name: str, loss: Loss, *, seed: int, validation: int = 0, weight_decay: float = 0.0, also: Iterable[Tensor] = ()
+) -> dict[str, float]:
+    """Train a student by a loss on logits, and measure it at the last epoch."""
+    student, split = make(name, seed=100 + seed), few(seed, validation)
+
+    def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        x, y, targets = batch
+        return {"loss": loss(student(x), targets, y)}
+
+    targets = teacher_activations(seed, validation)["logits"]
+    batches = Batches(split.train_x, split.train_y, targets, batch_size=BATCH_SIZE, seed=seed)
+    _train(step, student, [*student.parameters(), *also], batches, weight_decay)
+    return _measured(student, seed, validation)
 
 
 def taught_inside(
     name: str, build: Build, *, seed: int, weight: float, mode: str, validation: int = 0
 ) -> dict[str, float]:
     """Train a student with a loss from inside the network, and measure it at the last epoch."""
-    split, student = parts(validation), make(name, seed=100 + seed)
+    student, split = make(name, seed=100 + seed), few(seed, validation)
     guide, sites = teacher_activations(seed, validation), SITES[name]
     tapped = taps(student, list(sites.values()))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         own, theirs = _channels(student, tapped, sites), {site: values.shape[1] for site, values in guide.items()}
         built = build(Shapes(own, theirs, teacher(seed, TEACHER, validation=validation), seed, validation))
-    used = list(guide)
     trained = nn.ModuleList([student, *built.modules, *([built.head] if built.head is not None else [])])
 
     def terms(x: Tensor, y: Tensor, guides: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -108,29 +140,45 @@ def taught_inside(
         own = {site: found[layer] for site, layer in sites.items()}
         if built.head is not None:
             own["logits"] = built.head(own["pooled"])
-        theirs = dict(zip(used, guides, strict=True))
+        theirs = dict(zip(guide, guides, strict=True))
         if mode == "alone":
             outside = F.cross_entropy(own["logits"], y)
         else:
             outside = distillation_loss(own["logits"], theirs["logits"], y, soft_weight=0.9, temperature=4.0)
         return outside, built.term(own, theirs)
 
-    batches = Batches(split.train_x, split.train_y, *(guide[site] for site in used), batch_size=BATCH_SIZE, seed=seed)
+    batches = Batches(split.train_x, split.train_y, *guide.values(), batch_size=BATCH_SIZE, seed=seed)
     first = slice(0, BATCH_SIZE)
-    unit = _unit(student, *terms(split.train_x[first], split.train_y[first], [guide[site][first] for site in used]))
+    unit = _unit(
+        student, *terms(split.train_x[first], split.train_y[first], [values[first] for values in guide.values()])
+    )
 
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         x, y, *guides = batch
         outside, inside = terms(x, y, guides)
         return {"loss": outside + weight * unit * inside, "outside": outside, "inside": inside}
 
-    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-2, weight_decay=0.0, fused=True)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS[name])
-    fit(step, trained, batches, optimizer, epochs=EPOCHS[name], scheduler=scheduler, progress=False)
+    _train(step, trained, trained.parameters(), batches)
     final = student if built.head is None else Headed(student, taps(student, [sites["pooled"]]), built.head)
-    targets = logits(seed, TEACHER, validation=validation)[1]
-    result = measure(final, split.test_x, split.test_y, teacher_logits=targets)
-    return {**result, "training_accuracy": measure(final, split.train_x, split.train_y)["accuracy"]}
+    return _measured(final, seed, validation)
+
+
+def _train(
+    step: Callable[[tuple[Tensor, ...]], dict[str, Tensor]],
+    trained: nn.Module,
+    parameters: Iterable[Tensor],
+    batches: Batches,
+    weight_decay: float = 0.0,
+) -> None:
+    optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=weight_decay, fused=True)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    fit(step, trained, batches, optimizer, epochs=EPOCHS, scheduler=scheduler, progress=False)
+
+
+def _measured(student: nn.Module, seed: int, validation: int) -> dict[str, float]:
+    split = few(seed, validation)
+    result = measure(student, split.test_x, split.test_y, teacher_logits=teacher_on_test(seed, validation))
+    return {**result, "training_accuracy": measure(student, split.train_x, split.train_y)["accuracy"]}
 
 
 def _channels(student: nn.Module, tapped: Taps, sites: Mapping[str, str]) -> dict[str, int]:

@@ -11,20 +11,17 @@ from torch import Tensor, nn
 
 from kdref.contrastive import ContrastiveMemory, crd_loss, info_nce_loss
 from kdref.lab.batches import Batches
-from kdref.lab.experiments._inside import MODES, STUDENTS, Activations, Build, Built, Shapes, Term
-from kdref.lab.experiments._mnist1d import BATCH_SIZE, parts
+from kdref.lab.experiments._inside import BATCH_SIZE, Activations, Build, Built, Shapes, Term, few
 from kdref.relation import correlation_congruence_loss, probabilistic_transfer_loss, similarity_preserving_loss
 from kdref.relation_rkd import rkd_angle_loss, rkd_distance_loss
 
-ANGLES = 64  # of a batch's examples: angles cost their number cubed, and the paper's batches are about as small
-NEGATIVES = 512
+NEGATIVES = 256
 WIDTH = 32  # of CRD's embeddings, as many as the teacher has features
 
 
 def relational(shapes: Shapes) -> Built:
     def term(student: Tensor, teacher: Tensor) -> Tensor:
-        angles = rkd_angle_loss(student[:ANGLES], teacher[:ANGLES])
-        return rkd_distance_loss(student, teacher) + 2 * angles  # the paper's ratio
+        return rkd_distance_loss(student, teacher) + 2 * rkd_angle_loss(student, teacher)  # the paper's ratio
 
     return Built(lambda s, t: term(s["pooled"], t["pooled"]))
 
@@ -47,7 +44,7 @@ def contrastive(shapes: Shapes) -> Built:
 
 
 def remembered(shapes: Shapes) -> Built:
-    labels = parts(shapes.validation).train_y
+    labels = few(shapes.seed, shapes.validation).train_y
     student, teacher = shapes.student["pooled"], shapes.teacher["pooled"]
     memory = ContrastiveMemory(student, teacher, num_examples=len(labels), width=WIDTH, labels=labels)
     return Built(remembering(memory, rows(len(labels), shapes.seed), shapes.seed), (memory,))
@@ -86,4 +83,3 @@ METHODS: dict[str, Build] = {
     "contrastive (InfoNCE)": contrastive,
     "contrastive memory (CRD)": remembered,
 }
-PAIRS = tuple(f"{student} | {name} | {mode}" for student in STUDENTS for name in METHODS for mode in MODES)

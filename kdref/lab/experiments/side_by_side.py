@@ -1,14 +1,13 @@
-"""Every loss of lessons 01 to 05 side by side, from the stored runs that share students, teacher, seeds and budget.
+"""Every loss of lessons 01 to 05 side by side, from the stored runs of ``few_labels``.
 
 ``python -m kdref.lab.experiments.side_by_side`` prints the README's table. Lesson: notebooks/05_relation_based.ipynb.
 """
 
 from typing import TYPE_CHECKING
 
-from kdref.lab.experiments._features import METHODS as FEATURES
 from kdref.lab.experiments._inside import MODES, STUDENTS
 from kdref.lab.experiments._losses import METHODS as LOGITS
-from kdref.lab.experiments._relations import METHODS as RELATIONS
+from kdref.lab.experiments._sites import FEATURES, RELATIONS
 from kdref.lab.experiments.store import load
 
 if TYPE_CHECKING:
@@ -28,12 +27,11 @@ def kinds() -> dict[str, str]:
 
 def runs(student: str) -> "DataFrame":
     """Stored runs of one student, whose arms are "method" for logits and "method, mode" for the others."""
-    import pandas as pd
-
-    found = pd.concat([load(name) for name in ("response", "features", "relations")], ignore_index=True)
+    found = load("few_labels")
     parts = found["arm"].str.split(" | ", regex=False)
     mine = found[parts.str[0] == student]
-    return mine.assign(arm=parts[mine.index].str[1:].str.join(", "))
+    arms = [method if method in LOGITS else f"{method}, {mode}" for _, method, mode in parts[mine.index]]
+    return mine.assign(arm=arms)
 
 
 def columns(student: str) -> "DataFrame":
