@@ -44,9 +44,11 @@ def sensor_figure(
     from kdref.lab import style
 
     with style.new_figure(10, 6.4, rows=2, columns=2) as (figure, axes):
+        place = axes[2].get_subplotspec()
+        assert place is not None
         for ax in axes[2:]:
             ax.remove()
-        below = figure.add_subplot(2, 1, 2)
+        below = figure.add_subplot(place.get_gridspec()[1, :])  # of the same grid, or the layout lets them overlap
         draw_moment(
             [*axes[:2], below],
             signals,
@@ -79,7 +81,7 @@ def draw_moment(
         time = torch.arange(windows.shape[-1]) * seconds / windows.shape[-1]
         for line, (name, values) in enumerate(zip("xyz", windows[number], strict=True)):
             ax.plot(time, values, color=style.COLORS[line], linestyle=("-", "--", ":")[line], label=name)
-        largest = float(windows.abs().amax())
+        largest = float(windows.abs().flatten().quantile(0.999))  # the same scale for all windows
         ax.set(xlabel="seconds", ylabel=unit, ylim=(-largest, largest))
         ax.legend(loc="upper right", ncols=3)
     below = axes[-1]
