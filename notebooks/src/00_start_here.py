@@ -131,9 +131,9 @@ print("it gets at least six of these eight right: yes")
 # | 03 | [feature-based](03_feature_based.ipynb) | hints: the student copies what happens inside the teacher |
 # | 04 | [attention-based](04_attention_based.ipynb) | where the teacher looks, the student learns to look |
 # | 05 | [relation-based](05_relation_based.ipynb) | distances and angles between examples; contrastive distillation |
-# | 06 | multi-teacher | averaging probabilities and averaging logits are different things |
-# | 07 | cross-modal | a student with a gyroscope learns from a teacher with an accelerometer |
-# | 08 | self-distillation | born-again students, mutual learning, a teacher that is an average of students |
+# | 06 | [multi-teacher](06_multi_teacher.ipynb) | averaging probabilities and averaging logits are different things |
+# | 07 | [cross-modal](07_cross_modal.ipynb) | a student with a gyroscope learns from a teacher with an accelerometer |
+# | 08 | [self-distillation](08_self_distillation.ipynb) | born-again students, mutual learning, an averaged teacher |
 # | 09 | adversarial | a discriminator as the loss, and what it costs |
 # | 10 | transfer data | model compression of 2006, unlabelled data, no data at all |
 # | 11 | language models | half the layers of a pre-trained encoder, and what is kept |
@@ -175,6 +175,30 @@ print("this lesson is in the table: yes")
 #
 # Letters of shapes: B examples, C classes, D features, H and W height and width, L length of a sequence, V words of a
 # vocabulary, K teachers.
+#
+# As indices, $i$, $j$ and $k$ number examples, classes or teachers, $b$ examples, $c$ classes or channels, $h$ and $w$
+# the row and column of a place, $n$ all elements. $\|v\|$ is the length of a vector, $v^\top$ its transpose, $\bar v$ a
+# mean, $\langle u, v \rangle$ the sum of products, $e$ the base of natural logarithms. A hat marks something
+# normalised; the lesson says how.
+#
+# Some methods bring symbols of their own. Letters are few, so some serve twice, as they do in the papers:
+#
+# - **02:** $p_y$, $q_y$ probability of the right class; $\hat p$, $\hat q$ probabilities among the others; $w_t$, $w_n$
+#   weights of DKD's two parts; $\gamma$ weight in NKD; $a$ the virtual teacher's probability of the label; $\rho$
+#   correlation; $\sigma(z)$ standard deviation, $Z(z)$ z-scores.
+# - **03:** $f^s$, $f^t$ features, $N$ numbers in all; $r$ regressor, with weights $W$ and bias $b$; $X$, $Y$ features
+#   of the same examples, one per row; $\mu$, $\sigma_c^2$ VID's mean and variance of a channel; $m_c$ OFD's margin;
+#   $\mu$ AB's margin, $a$ its sign; $F$ factors; $G$ products of channels; $L$ a loss.
+# - **04:** $A$ activations; $Q$ how active a place is; $p$ power; $m$ attention map, $w$ the weight of its loss; then
+#   $Q$, $K$, $V$ queries, keys and values, $S$ scores, $P$ attention.
+# - **05:** $x_i$ features of an example; $d_{ij}$ distance of two, $\mu$ their mean; $\ell$ Huber loss; $L_D$, $L_A$
+#   distance and angle loss; $G$ products of examples; $\gamma$ the sharpness in CC; $p_{ij}$ probability of being
+#   neighbours.
+# - **06:** $w_k$ weight of a teacher, $\ell$ its cross-entropy with the label, $H$ its entropy; $L$ a loss.
+# - **07:** $L$ the labelled examples of a batch, $U$ the others.
+# - **08:** $f$ a fitted curve; $G$ how alike examples are; $c$ penalty; $I$ identity matrix; $S$ what turns labels $Y$
+#   into fitted values, $T$ other targets; $a$ a weight of labels or of earlier answers; $\theta$ weights of a network,
+#   $d$ how slowly an average of them follows.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.
@@ -323,25 +347,9 @@ lab.quiz("00")
 #
 # ## 8. Words
 #
-# | word | meaning |
-# |:---|:---|
-# | accuracy | share of examples whose highest logit is the right class |
-# | agreement | share of examples on which student and teacher choose the same class |
-# | arm | one way of training in an experiment: with this teacher, with that loss, without |
-# | baseline | the arm that others are compared with: the same student, same budget, no teacher |
-# | calibration error | distance between how sure a network is and how often it is right; 0 is best |
-# | dark knowledge | what the small probabilities say about similar classes |
-# | distillation | training a student on what a teacher computes |
-# | epoch | one pass over the training examples |
-# | hard labels | the right classes, nothing more |
-# | logits | a network's raw scores, before the softmax |
-# | NLL | negative log-likelihood: minus the logarithm of the right class's probability; 0 is best |
-# | nat | the unit of NLL and KL, which use the natural logarithm |
-# | seed | the number that fixes first weights, split and order: same seed, same run |
-# | soft targets | the teacher's softened probabilities, as targets for the student |
-# | student, teacher | the network that learns, and the one that it learns from |
-# | temperature | what logits are divided by before the softmax: 1 changes nothing, more makes them more equal |
-# | train, validation, test | examples to learn from, to choose settings with, and to measure on once |
+# Every word of the course that needs explaining stands in the [glossary](GLOSSARY.md), in a sentence or two, with the
+# lesson that introduces it. Where such a word first matters, the lesson links to it: what is an
+# [arm](GLOSSARY.md#arm), say, or a [nat](GLOSSARY.md#nat)?
 #
 # ## 9. When to use what you find here
 #

@@ -10,7 +10,8 @@
 # - teach a student to recognise a digit that it never saw;
 # - tell from evidence when soft targets help a student, and when they hurt it.
 #
-# **Needs:** [lesson 00](00_start_here.ipynb); what softmax, cross-entropy and an epoch are.
+# **Needs:** [lesson 00](00_start_here.ipynb); what [softmax](GLOSSARY.md#softmax),
+# [cross-entropy](GLOSSARY.md#cross-entropy) and an [epoch](GLOSSARY.md#epoch) are.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -18,8 +19,8 @@
 # `kdref/lab/experiments/temperature.py` (the long experiment).
 #
 # **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531), who named it distillation; before it
-# Buciluă, Caruana and Niculescu-Mizil 2006 (model compression, with an ensemble's outputs on synthetic data and no
-# temperature) and [Ba and Caruana 2014](https://arxiv.org/abs/1312.6184) (matching logits).
+# Buciluă, Caruana and Niculescu-Mizil 2006 (model compression, with an [ensemble](GLOSSARY.md#ensemble)'s outputs on
+# synthetic data and no temperature) and [Ba and Caruana 2014](https://arxiv.org/abs/1312.6184) (matching logits).
 
 # %% tags=["setup"]
 import pandas as pd
@@ -39,11 +40,13 @@ SEEDS = range(BASE_SEED, BASE_SEED + 8)
 # ## 1. The idea
 #
 # A label says "3" and nothing else. A trained network says more: this image is a 3, it looks a little like an 8, and
-# not at all like a 6. Those small numbers are what it learned about *similarity*, and Hinton called them **dark
-# knowledge**. A student that is given them gets, with every image, a hint about nine other classes.
+# not at all like a 6. Those small numbers are what it learned about *similarity*, and Hinton called them [**dark
+# knowledge**](GLOSSARY.md#dark-knowledge). A student that is given them gets, with every image, a hint about nine other
+# classes.
 #
-# The network that knows is the **teacher**, here a perceptron with one hidden layer of 300. It learns 1,000 of the
-# 8 × 8 digits in the usual way. `step` is all that training needs to know: a batch goes in, a loss comes out.
+# The network that knows is the **teacher**, here a [perceptron](GLOSSARY.md#perceptron) with one hidden layer of 300.
+# It learns 1,000 of the 8 × 8 digits in the usual way. `step` is all that training needs to know: a batch goes in, a
+# loss comes out.
 
 # %%
 split = data.digits(seed=BASE_SEED)
@@ -64,8 +67,9 @@ print(split)
 print("the teacher is right on more than 94 of 100 test images: yes")
 
 # %% [markdown]
-# What it says about one test image: the one, among those it gets right, where it is least sure. Its raw scores
-# $z$ are the **logits**. Dividing them by a **temperature** τ before the softmax shows the small probabilities:
+# What it says about one test image: the one, among those it gets right, where it is least sure. Its raw scores $z$ are
+# the [**logits**](GLOSSARY.md#logits). Dividing them by a [**temperature**](GLOSSARY.md#temperature) τ before the
+# softmax shows the small probabilities:
 #
 # $$p_c = \frac{\exp(z_c/\tau)}{\sum_j \exp(z_j/\tau)}$$
 
@@ -98,8 +102,8 @@ print("at τ = 1,000,000 all classes are", p[unsure].numpy().round(3))
 # %% [markdown]
 # ## 2. The loss
 #
-# The student has logits $z^s$ and softened probabilities $q$; the teacher $z^t$ and $p$. How far is $q$ from $p$?
-# The **Kullback-Leibler divergence** (KL) counts it in nats:
+# The student has logits $z^s$ and softened probabilities $q$; the teacher $z^t$ and $p$. How far is $q$ from $p$? The
+# [**Kullback-Leibler divergence**](GLOSSARY.md#divergence) (KL) counts it in [nats](GLOSSARY.md#nat):
 #
 # $$\mathrm{KL}(p\,\|\,q) = \sum_c p_c\,(\log p_c - \log q_c)$$
 #
@@ -118,8 +122,8 @@ print("KL:", round(kl_divergence(fair, uneven).item(), 3))
 
 # %% [markdown]
 # Two terms make the loss that everyone uses: cross-entropy with the labels, at temperature 1, and τ² times the
-# divergence from the teacher. `soft_weight` says how much the teacher counts. Other libraries call this weight alpha,
-# and half of them mean the *labels'* share by it; the README has a translation table.
+# divergence from the teacher. [`soft_weight`](GLOSSARY.md#soft-weight) says how much the teacher counts. Other
+# libraries call this weight alpha, and half of them mean the *labels'* share by it; the README has a translation table.
 
 # %%
 lab.show(distillation_loss)
@@ -170,7 +174,8 @@ report.figure(
 
 # %% [markdown]
 # **What it tends to.** As τ grows, τ²·KL becomes half the mean squared difference of the centred logits,
-# $\|c(z^s) - c(z^t)\|^2/(2C)$: high temperature is logit matching, which Ba and Caruana did a year earlier.
+# $\|c(z^s) - c(z^t)\|^2/(2C)$: high temperature is [logit matching](GLOSSARY.md#logit-matching), which Ba and Caruana
+# did a year earlier.
 
 # %%
 difference = student_logits.detach() - teacher_logits
@@ -250,8 +255,8 @@ print("the teacher's small probabilities say where another network errs, on ever
 # τ = 8).
 #
 # The student has learned *that there are no 3s*, so it is shy of the answer: its bias for class 3 is too low. A
-# constant added to that logit, the **bias shift**, mends it: one number, chosen on the training images, 3s included.
-# (The paper chose it on its test set. Don't.)
+# constant added to that logit, the [**bias shift**](GLOSSARY.md#bias-shift), mends it: one number, chosen on the
+# training images, 3s included. (The paper chose it on its test set. Don't.)
 
 
 # %%
@@ -315,8 +320,8 @@ for column in columns[:2]:
 # - **hard**: the labels; **soft-τ**: the teacher's probabilities at τ, no labels; **mixed-10**: 0.9 soft, 0.1 labels;
 # - **short-**: a tenth of the epochs; **tiny-**: a student with one hidden layer of 16 instead of two of 100.
 #
-# Three groups of eight paired seeds take the better part of an hour, so they are stored, with the command that made
-# them.
+# Three groups of eight [paired seeds](GLOSSARY.md#paired-seeds) take the better part of an hour, so they are
+# [stored](GLOSSARY.md#stored-runs), with the command that made them.
 
 # %%
 stored = experiments.load("temperature")
@@ -410,11 +415,12 @@ print("the best NLL of all belongs to the large student, hard labels, stopped ea
 #   on the test set). The teacher's probabilities are a smoother thing to learn, and it gains three to four points.
 # - **Did not help:** at τ = 1 the teacher is nearly certain on examples that it was trained on, so soft targets are
 #   nearly hard labels again. The intervals there leave accuracy undecided in most groups, so we claim no gain.
-# - **Hurt:** the tiny student can't even fit the labels, so it has no overfitting to cure. Copying all of the teacher's
-#   probabilities takes capacity that it needs for being right.
-# - **A fair opponent:** early stopping. Accuracy is lower after a tenth of the epochs, but the probabilities are far
-#   better (NLL) than any long run's. If probabilities are what you need, look at NLL and calibration before you
-#   praise a teacher.
+# - **Hurt:** the tiny student can't even fit the labels, so it has no [overfitting](GLOSSARY.md#overfitting) to cure.
+#   Copying all of the teacher's probabilities takes [capacity](GLOSSARY.md#capacity) that it needs for being right.
+# - **A fair opponent:** [early stopping](GLOSSARY.md#early-stopping). Accuracy is lower after a tenth of the epochs,
+#   but the probabilities are far better ([NLL](GLOSSARY.md#negative-log-likelihood)) than any long run's. If
+#   probabilities are what you need, look at NLL and [calibration](GLOSSARY.md#calibration-error) before you praise a
+#   teacher.
 # - **Far from the teacher:** the student agrees with it on two thirds of the test set, though the teacher is right on
 #   more than 95 %. This perceptron does not copy a convolution from 4,000 examples; it learns *better*, not *the same*.
 #

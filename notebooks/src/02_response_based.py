@@ -7,8 +7,9 @@
 #
 # - split the distillation loss into two parts, and say which of them a sure teacher silences;
 # - name ten losses on logits, who found each, what was claimed and what independent work found since;
-# - compare losses fairly: equal budget, equal tuning, paired seeds;
-# - recognise three bugs of published code, and say when patience, consistency and another teacher pay.
+# - compare losses fairly: equal [budget](GLOSSARY.md#budget), equal tuning, paired seeds;
+# - recognise three bugs of published code, and say when [patience](GLOSSARY.md#patience),
+#   [consistency](GLOSSARY.md#consistency) and another teacher pay.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb): logits, the temperature τ, the divergence KL.
 #
@@ -41,8 +42,9 @@ BASE_SEED = lab.base_seed()
 # %% [markdown]
 # ## 1. One loss, two questions
 #
-# A method is **response-based** when the student sees only the teacher's answers: its logits $z^t$, or what softmax
-# makes of them. That needs no access to its layers, and the two nets may be of any shape.
+# A method is [**response-based**](GLOSSARY.md#response-based-distillation) when the student sees only the teacher's
+# answers: its logits $z^t$, or what softmax makes of them. That needs no access to its layers, and the two nets may be
+# of any shape.
 #
 # The divergence of lesson 01 mixes two questions. *How sure are you of the label?* And, label aside, *which of the
 # wrong classes are likely?* The figure asks them one by one of a teacher and a student who see a dog. $p$ are the
@@ -111,9 +113,9 @@ for temperature, low, high in ((1.0, 0.0, 0.02), (4.0, 0.2, 0.6)):
     print(f"τ = {temperature:g}: the median weight of NCKD is between {low:.0%} and {high:.0%}")
 
 # %% [markdown]
-# A temperature opens the tap. **Decoupled distillation** (DKD, Zhao et al. 2022) takes the tap away: each part gets a
-# weight of its own, the same for every example. (`_decouple` gives the log-probabilities of "label or not", and those
-# of the other classes; the checks refuse what makes no sense.)
+# A temperature opens the tap. [**Decoupled distillation**](GLOSSARY.md#decoupled-distillation) (DKD, Zhao et al. 2022)
+# takes the tap away: each part gets a weight of its own, the same for every example. (`_decouple` gives the
+# log-probabilities of "label or not", and those of the other classes; the checks refuse what makes no sense.)
 
 # %%
 lab.show(dkd_loss)
@@ -131,11 +133,12 @@ lab.show(dkd_loss)
 #   closely, even with the capacity to; being accurate and being alike are two things.
 # - **Hard labels of the teacher**, Touvron et al. 2021 (DeiT): CE with its first choice. What it decides, not how
 #   surely.
-# - **Label smoothing**, Szegedy et al. 2016, and **the virtual teacher**, [Yuan et al.
-#   2020](https://arxiv.org/abs/1909.11723) (TF-KD): KL from a teacher made by hand, who gives the label $a$ and every
-#   other class the same. *Claim:* distillation is largely such a regulariser. Section 4 tests it.
-# - **Learnable temperature**, [Li et al. 2023](https://arxiv.org/abs/2211.16231) (CTKD): τ is trained to make the loss
-#   *larger*, by a reversed gradient; a curriculum from easy to hard.
+# - [**Label smoothing**](GLOSSARY.md#label-smoothing), Szegedy et al. 2016, and [**the virtual
+#   teacher**](GLOSSARY.md#virtual-teacher), [Yuan et al. 2020](https://arxiv.org/abs/1909.11723) (TF-KD): KL from a
+#   teacher made by hand, who gives the label $a$ and every other class the same. *Claim:* distillation is largely such
+#   a regulariser. Section 4 tests it.
+# - [**Learnable temperature**](GLOSSARY.md#learnable-temperature), [Li et al. 2023](https://arxiv.org/abs/2211.16231)
+#   (CTKD): τ is trained to make the loss *larger*, by a reversed gradient; a curriculum from easy to hard.
 # - **DKD**, Zhao et al. 2022: $\tau^2\,(w_t\,\mathrm{TCKD} + w_n\,\mathrm{NCKD})$. *Claim:* as good as the best feature
 #   methods on CIFAR-100 and ImageNet.
 # - **NKD**, [Yang et al. 2023](https://arxiv.org/abs/2303.13005):
@@ -143,12 +146,14 @@ lab.show(dkd_loss)
 #   where the two agree.
 # - **DIST**, Huang et al. 2022: $1 - \rho(q, p)$, with ρ the correlation of probabilities, by example and by class.
 #   *Claim:* asking for relations instead of equality lets a student learn from a much stronger teacher.
-# - **Standardised logits**, Sun et al. 2024: soft targets of z-scores $Z(z) = (z - \bar z)/\sigma(z)$, so each example
-#   and each side has its own scale. *Claim:* added to other losses, it improves them all.
+# - [**Standardised logits**](GLOSSARY.md#standardised-logits), Sun et al. 2024: soft targets of z-scores
+#   $Z(z) = (z - \bar z)/\sigma(z)$, so each example and each side has its own scale. *Claim:* added to other losses, it
+#   improves them all.
 #
 # *What independent work found:* [Hao et al. 2023](https://arxiv.org/abs/2305.15781) trained on ImageNet with strong
-# augmentation and for long. The lead of DKD and DIST over plain soft targets shrank to little; they call it the *small
-# data pitfall*. For NKD, the learnable temperature and standardised logits we have no independent study to cite.
+# [augmentation](GLOSSARY.md#augmentation) and for long. The lead of DKD and DIST over plain soft targets shrank to
+# little; they call it the *small data pitfall*. For NKD, the learnable temperature and standardised logits we have no
+# independent study to cite.
 #
 # Standardising is short enough to read. The `where` handles logits that are all equal:
 
@@ -206,8 +211,8 @@ report.table(sizes, decimals=2)
 # Each was found in code that people use; our tests keep the wrong versions and must notice them.
 #
 # **The logarithm of a softmax.** DKD's published code adds probabilities, then takes the log. A probability that
-# underflows to 0 has the logarithm −∞, and the gradient is lost (mdistiller issue 60, and copies). In float32, for
-# student logits (s, 0, −s) and teacher logits half as large:
+# [underflows](GLOSSARY.md#underflow) to 0 has the logarithm −∞, and the gradient is lost (mdistiller issue 60, and
+# copies). In float32, for student logits (s, 0, −s) and teacher logits half as large:
 
 # %%
 for size in (1.0, 20.0, 60.0, 200.0):
@@ -261,8 +266,9 @@ print(f"after 200 steps, right sign: {column_terms[1]:.1f}; wrong sign: {column_
 # a perceptron of another family with 15,210.
 #
 # Fair means: within a seed all students share first weights, data order, optimiser and epochs. Each loss has one
-# hyper-parameter with three settings, chosen on 500 *validation* examples with three seeds that appear nowhere else.
-# Plain cross-entropy gets the same effort: it tunes its weight decay. The test set chooses nothing.
+# hyper-parameter with three settings, chosen on 500 [*validation*](GLOSSARY.md#validation-set) examples with three
+# seeds that appear nowhere else. Plain cross-entropy gets the same effort: it tunes its [weight
+# decay](GLOSSARY.md#weight-decay). The test set chooses nothing.
 
 # %%
 rows = []
@@ -477,8 +483,8 @@ print(
 #
 # ### Capacity
 #
-# *Claim* (Cho and Hariharan; Mirzadeh et al. 2020): beyond some size a better teacher teaches *worse*, the **capacity
-# gap**. *Here:* three students, three teachers, τ = 4 (`experiments/capacity.py`).
+# *Claim* (Cho and Hariharan; Mirzadeh et al. 2020): beyond some size a better teacher teaches *worse*, the [**capacity
+# gap**](GLOSSARY.md#capacity-gap). *Here:* three students, three teachers, τ = 4 (`experiments/capacity.py`).
 
 # %%
 capacity = experiments.load("capacity")
@@ -699,8 +705,8 @@ lab.quiz("02")
 # writes one file that needs only torch; `python -m kdref copy dkd_loss` writes that function and what it calls.
 #
 # **Further reading:** [Beyer et al. 2022](https://arxiv.org/abs/2106.05237), on patience and consistency; [Stanton et
-# al. 2021](https://arxiv.org/abs/2106.05945), on fidelity; [Hao et al. 2023](https://arxiv.org/abs/2305.15781), on what
-# remains at scale.
+# al. 2021](https://arxiv.org/abs/2106.05945), on [fidelity](GLOSSARY.md#fidelity); [Hao et al.
+# 2023](https://arxiv.org/abs/2305.15781), on what remains at scale.
 #
 # **Next lesson:** [03](03_feature_based.ipynb), feature-based distillation: what does a student gain from looking
 # inside its teacher?

@@ -5,13 +5,13 @@
 #
 # **You will be able to**
 #
-# - attach a hint to a layer, and say why a falling hint loss proves little;
-# - measure with CKA how alike two layers are, whatever their width;
+# - attach a [hint](GLOSSARY.md#hint) to a layer, and say why a falling hint loss proves little;
+# - measure with [CKA](GLOSSARY.md#centred-kernel-alignment) how alike two layers are, whatever their width;
 # - name nine losses on features, who found each, and what each throws away;
 # - count what reusing the teacher's classifier really costs.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb) and [lesson 02](02_response_based.ipynb); what a convolution, a channel
-# and batch normalisation are.
+# **Needs:** [lesson 01](01_soft_targets.ipynb) and [lesson 02](02_response_based.ipynb); what a convolution, a
+# [channel](GLOSSARY.md#channel) and [batch normalisation](GLOSSARY.md#batch-normalisation) are.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -47,12 +47,14 @@ LABELLED = 100  # images that the students may learn from; the teachers had 1,00
 # %% [markdown]
 # ## 1. The idea
 #
-# Logits are the last thing a network computes. Before them it has turned the image into **features**, the activations
-# of its layers: maps of many channels. They hold more numbers than the logits, and each layer has its own. A method is
-# **feature-based** when the student is also judged by its features.
+# Logits are the last thing a network computes. Before them it has turned the image into
+# [**features**](GLOSSARY.md#features), the activations of its layers: maps of many channels. They hold more numbers
+# than the logits, and each layer has its own. A method is [**feature-based**](GLOSSARY.md#feature-based-distillation)
+# when the student is also judged by its features.
 #
 # Teachers here are convolutional nets of three layers and 16 channels, trained on 1,000 of the 8 × 8 digits; students
-# have 4 channels. One teacher for each of eight seeds. `lab.taps` reads named layers without touching the model.
+# have 4 channels. One teacher for each of eight seeds. `lab.taps` [reads named layers](GLOSSARY.md#tap) without
+# touching the model.
 
 # %%
 TEACHERS = {}
@@ -94,7 +96,8 @@ report.figure(
 # ## 2. A hint
 #
 # Romero et al. (FitNets) chose a layer in the middle of the teacher, the **hint**, and one of the student, the
-# **guided** layer. Widths differ, so a small **regressor** $r$ maps the student's channels to the teacher's:
+# **guided** layer. Widths differ, so a small [**regressor**](GLOSSARY.md#regressor) $r$ maps the student's channels to
+# the teacher's:
 #
 # $$L = \frac1N \sum_{n=1}^{N} \big(r(f^s)_n - f^t_n\big)^2, \qquad r(f) = Wf + b$$
 #
@@ -316,15 +319,17 @@ print("hints that help accuracy against labels alone, of nine:", (effect["verdic
 # What should the student copy? Each method drops another part of the teacher's features $f^t$. $\hat f$ is divided by
 # its length.
 #
-# - **VID**, [Ahn et al. 2019](https://arxiv.org/abs/1904.05835): $\frac12[\log\sigma_c^2 + (f^t -
-#   \mu(f^s))^2/\sigma_c^2]$, with a learnt variance for each channel. Drops channels that the student can't predict.
-#   *Claim:* it maximises a bound of mutual information.
+# - **VID**, [Ahn et al. 2019](https://arxiv.org/abs/1904.05835):
+#   $\frac12[\log\sigma_c^2 + (f^t - \mu(f^s))^2/\sigma_c^2]$, with a learnt variance for each channel. Drops channels
+#   that the student can't predict. *Claim:* it maximises a bound of [mutual
+#   information](GLOSSARY.md#mutual-information).
 # - **OFD**, [Heo et al. 2019](https://arxiv.org/abs/1904.01866): $(f^s - \max(f^t, m_c))^2$ before the ReLU, and
 #   nothing where both are silent. Drops how silent. *Claim:* beats FT and AB, on ImageNet too.
 # - **AB**, [Heo et al. 2019](https://arxiv.org/abs/1811.03233): $\max(0, \mu - a f^s)^2$, with $a = \pm1$ the side of
 #   zero on which the teacher is. Drops all amounts. *Claim:* boundaries between active and silent carry the knowledge.
-# - **FT**, [Kim et al. 2018](https://arxiv.org/abs/1802.04977): $|\hat F^s - \hat F^t|$ of *factors*: an autoencoder's
-#   code of the teacher's maps, and a translator's guess. *Claim:* paraphrasing bridges different architectures.
+# - **FT**, [Kim et al. 2018](https://arxiv.org/abs/1802.04977): $|\hat F^s - \hat F^t|$ of
+#   [*factors*](GLOSSARY.md#factor): an autoencoder's code of the teacher's maps, and a translator's guess. *Claim:*
+#   paraphrasing bridges different architectures.
 # - **FSP**, Yim et al. 2017: $(G^s - G^t)^2$, $G_{ij} = \frac1{HW}\sum f^1_i f^2_j$ between *two layers* of one
 #   network. Drops places. *Claim:* teach the way from layer to layer, not the stations. Channels must be equal.
 # - **NST**, [Huang and Wang 2017](https://arxiv.org/abs/1707.01219): discrepancy of the two *sets* of patterns $\hat
@@ -387,7 +392,8 @@ assert ours.grad == 1
 
 # %% [markdown]
 # **NST without pairs.** The paper compares every channel with every other: a sum over C × C pairs, with the kernel
-# $(x^\top y)^2$. The same number is a distance of two Gram matrices. Exercise 03.4 asks you for it.
+# $(x^\top y)^2$. The same number is a distance of two [Gram matrices](GLOSSARY.md#gram-matrix). Exercise 03.4 asks you
+# for it.
 
 # %%
 pair = [torch.sin(torch.arange(2 * c * 9) * step).reshape(2, c, 3, 3).double() for c, step in ((4, 1.7), (6, 2.3))]
@@ -402,11 +408,12 @@ print(
 # %% [markdown]
 # ## 7. Reusing the teacher's classifier, honestly
 #
-# SimKD's idea: the teacher's last layer is good, so *keep* it. The student learns features that this layer can read,
-# by the hint loss alone, at the last maps and without labels. If the projected features equal the teacher's, so do the
-# predictions.
+# SimKD's idea: the teacher's last layer is good, so [*keep* it](GLOSSARY.md#reused-classifier). The student learns
+# features that this layer can read, by the hint loss alone, at the last maps and without labels. If the projected
+# features equal the teacher's, so do the predictions.
 #
-# *Claim:* nearly closes the gap between student and teacher. *The small print:* the projector is not thrown away.
+# *Claim:* nearly closes the gap between student and teacher. *The small print:* the [projector](GLOSSARY.md#projector)
+# is not thrown away.
 
 # %%
 student = models.make("cnn2d-4", shape=split.shape, seed=BASE_SEED)

@@ -1,0 +1,765 @@
+# %% [markdown]
+# # 06 · Several teachers
+#
+# **What do several teachers know together, and how does a student survive a bad one?**
+#
+# **You will be able to**
+#
+# - average teachers in two ways, and say which of them lets one teacher veto a class;
+# - write the loss against all teachers at once, and say below which value it cannot fall;
+# - see where teachers disagree, and what that tells about their errors;
+# - choose weights that a bad teacher does not fool, and say which weights it does fool;
+# - judge from evidence whether an assistant between teacher and student is worth its training.
+#
+# **Needs:** [lesson 01](01_soft_targets.ipynb).
+#
+# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+#
+# **Files:** `kdref/multi_teacher.py` (averages, loss, disagreement), `kdref/multi_teacher_weights.py` (whom to trust),
+# `kdref/multi_teacher_triplets.py` (votes).
+#
+# **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) (ensembles as teachers), [You et al.
+# 2017](https://doi.org/10.1145/3097983.3098135) (several teachers, votes), [Mirzadeh et al.
+# 2020](https://arxiv.org/abs/1902.03393) (assistants, TAKD), [Zhang, Chen and Wang
+# 2022](https://arxiv.org/abs/2201.00007) (confidence, CA-MKD).
+
+# %% tags=["setup"]
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from kdref import lab
+from kdref.lab import data, models, plots, report, style
+from kdref.lab.widgets_teachers import both_means, teachers_explorer
+from kdref.multi_teacher import average_logits, average_probabilities, disagreement, multi_teacher_loss
+from kdref.multi_teacher_triplets import triplet_dissimilarity_loss
+from kdref.multi_teacher_weights import confidence_weights, entropy_weights
+from kdref.soft_targets import distillation_loss
+
+lab.setup()
+BASE_SEED = lab.base_seed()
+SEEDS = range(BASE_SEED, BASE_SEED + 8)
+EPOCHS = 10
+LEARNING_RATE = 0.01
+TEMPERATURE = 4.0  # lesson 01's; nothing in this lesson is tuned
+
+# %% [markdown]
+# ## 1. The idea
+#
+# Teachers know different things. One hospital has seen these diseases, another those; one model reads the picture,
+# another the spectrum. You can't deploy all of them, but you can let all of them teach **one** student. (In the speech
+# experiment of 2015 the teacher was such an **ensemble**: ten nets, distilled into one.)
+#
+# Our teachers look at digits through different windows. The first gets the **Fourier** magnitudes of the image: how
+# much of each spatial frequency it has, and not where. The second gets the sums of the eight **rows**, the third those
+# of the **columns**. The student sees the plain pixels, and no labels.
+
+# %%
+VIEWS = {
+    "Fourier": lambda x: torch.fft.rfft2(x[:, 0]).abs().flatten(1) / 8,
+    "rows": lambda x: x[:, 0].sum(2) / 4,
+    "columns": lambda x: x[:, 0].sum(1) / 4,
+    "pixels": lambda x: x.flatten(1),
+}
+split = data.digits(BASE_SEED)
+image = split.test_x[:1]
+with style.new_figure(10, 2.7, columns=4) as (figure, axes):
+    for ax in axes:
+        ax.grid(False)
+    axes[0].imshow(image[0, 0], cmap="gray_r")
+    axes[0].set_title("pixels")
+    axes[1].imshow(VIEWS["Fourier"](image).reshape(8, 5), cmap=style.SEQUENTIAL)
+    axes[1].set_title("Fourier")
+    axes[2].barh(range(8), VIEWS["rows"](image)[0], color=style.COLORS[0])
+    axes[2].invert_yaxis()
+    axes[2].set_title("rows")
+    axes[3].bar(range(8), VIEWS["columns"](image)[0], color=style.COLORS[1])
+    axes[3].set_title("columns")
+report.figure(
+    figure, "one digit as pixels, as the size of its spatial frequencies, and as bars of its row and column sums"
+)
+print({name: view(image).shape[1] for name, view in VIEWS.items()})
+
+# %% [markdown]
+# Each teacher is a perceptron with 100 hidden units, trained with 1,000 labels on its own view. A fourth one sees the
+# pixels; it will serve as a reference, and later as the villain.
+
+
+# %%
+def run_teacher(seed, arm):
+    split, view = data.digits(seed), VIEWS[arm]
+    x = view(split.train_x)
+    teacher = models.make("mlp-100", shape=x.shape[1:], seed=seed)
+
+    def step_teacher(batch):
+        x, y = batch
+        return {"loss": F.cross_entropy(teacher(x), y)}
+
+    batches = lab.Batches(x, split.train_y, batch_size=100, seed=seed)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=LEARNING_RATE)
+    lab.fit(step_teacher, teacher, batches, optimizer, epochs=EPOCHS, progress=False)
+    return {part: lab.teacher_outputs(teacher, view(getattr(split, f"{part}_x"))) for part in ("train", "test")}
+
+
+teachers = {(seed, view): run_teacher(seed, view) for seed in SEEDS for view in VIEWS}
+truth = {seed: data.digits(seed).test_y for seed in SEEDS}
+THREE = ("Fourier", "rows", "columns")
+logits = {seed: torch.stack([teachers[seed, view]["test"] for view in THREE]) for seed in SEEDS}
+
+# %% tags=["nbval-ignore-output"]
+rows = [
+    {view: (teachers[seed, view]["test"].argmax(-1) == truth[seed]).double().mean().item() for view in VIEWS}
+    | {
+        "three, probabilities": (average_probabilities(logits[seed]).argmax(-1) == truth[seed]).double().mean().item(),
+        "three, logits": (average_logits(logits[seed]).argmax(-1) == truth[seed]).double().mean().item(),
+    }
+    for seed in SEEDS
+]
+known = pd.DataFrame(rows, index=list(SEEDS))
+report.table(
+    known.mean().to_frame("test accuracy").rename_axis("who"), percent=["test accuracy"], caption="means of eight seeds"
+)
+
+# %%
+assert (known["three, probabilities"] > known[list(THREE)].max(axis=1) + 0.03).all()
+assert (known["three, probabilities"] < known["pixels"]).all()
+print("three teachers together beat the best of them by more than 3 points, on every seed: yes")
+print("the one that sees pixels beats all three together, on every seed: yes")
+
+# %% [markdown]
+# ## 2. Two ways to average
+#
+# K teachers, weights $w_k$ that sum to 1. Average their **probabilities**, or average their **logits**:
+#
+# $$\bar p_c = \sum_k w_k\, p_{kc} \qquad\qquad
+# \bar z_c = \sum_k w_k\, z_{kc} \;\Rightarrow\; \mathrm{softmax}(\bar z)_c \propto \prod_k p_{kc}^{w_k}$$
+#
+# The first is an arithmetic mean, the second a geometric one, brought to the sum 1. An *or* and an *and*: in the first
+# a class is likely if *one* teacher finds it likely, in the second if *every* teacher does. Statisticians call them the
+# linear and the logarithmic opinion pool; Hinton et al. allow both.
+
+# %%
+lab.show(average_probabilities)
+
+# %% [markdown]
+# **By hand.** Two teachers, three classes. One says (0.98, 0.01, 0.01), the other (0.02, 0.49, 0.49). Arithmetic:
+# (0.50, 0.25, 0.25). Geometric: √(0.98 · 0.02) = 0.14 and √(0.01 · 0.49) = 0.07, of a sum of 0.28: (0.5, 0.25, 0.25).
+# The same! Now the second gets surer: (0.0002, 0.4999, 0.4999). Arithmetic: hardly a change. Geometric: 0.014 against
+# 0.0707 twice. The first class is out.
+
+# %%
+for second in ([0.02, 0.49, 0.49], [0.0002, 0.4999, 0.4999]):
+    pair = torch.tensor([[[0.98, 0.01, 0.01]], [second]]).log()  # log-probabilities are logits too
+    arithmetic, geometric = average_probabilities(pair)[0], average_logits(pair).softmax(-1)[0]
+    print("arithmetic", arithmetic.numpy().round(2), "  geometric", geometric.numpy().round(2))
+
+# %% [markdown]
+# ### Move it yourself
+#
+# Three teachers look at one image: A is fairly sure of a 3, B leans to 3 and thinks of 8, C leans to 5 and finds 3
+# unlikely. The **loudness** multiplies a teacher's logits.
+
+# %%
+opinions = {
+    "teacher A": torch.tensor([3.0, 0.0, 0.5]),
+    "teacher B": torch.tensor([2.0, 0.0, 1.5]),
+    "teacher C": torch.tensor([-2.0, 2.0, 0.0]),
+}
+with style.new_figure(10, 3.4, columns=2) as (figure, axes):
+    for ax, loudness in zip(axes, (1.0, 6.0), strict=True):
+        heard = opinions | {"teacher C": loudness * opinions["teacher C"]}
+        plots.draw_bars(ax, both_means(heard), names=["3", "5", "8"])
+        ax.set(ylim=(0, 1.02), xlabel="class", title=f"C's loudness: {loudness:g}")
+    axes[0].set_ylabel("probability")
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+report.figure(
+    figure,
+    "bars of three teachers and both means; when teacher C is six times as loud, the geometric mean follows C alone, "
+    "the arithmetic one keeps the 3 alive",
+)
+
+# %%
+loud = both_means(opinions | {"teacher C": 6 * opinions["teacher C"]})
+for mean in ("arithmetic mean", "geometric mean"):
+    print(f"{mean}, C loud: ", dict(zip("358", loud[mean].numpy().round(2).tolist(), strict=True)))
+
+# %% [markdown]
+# Try: (1) find a loudness of C where the two means put different classes first; (2) bring the disagreement near its
+# most, the number that is printed beside it; (3) can C alone make its class first in the arithmetic mean?
+
+# %%
+teachers_explorer(opinions, class_names=["3", "5", "8"])
+
+# %% [markdown]
+# (1) From 1.3 up: the geometric mean changes to 5, the arithmetic one keeps 3. (2) No weight for B, and A and C loud:
+# log 2. With B it stays below log 3, for B and A choose the same class. (3) Not with equal weights: at its loudest C
+# adds a third, and A and B together give the 3 more.
+#
+# ## 3. The loss against all of them
+#
+# $$L = \frac{\tau^2}{B} \sum_i \sum_k w_{ki}\, \mathrm{KL}(p_{ki} \,\|\, q_i)
+# = \frac{\tau^2}{B} \sum_i \Big[\mathrm{KL}(\bar p_i \,\|\, q_i) +
+# \underbrace{\textstyle\sum_k w_{ki}\, \mathrm{KL}(p_{ki} \,\|\, \bar p_i)}_{\text{disagreement}}\Big]$$
+#
+# Should one average the losses or the probabilities? It makes no difference: they differ by the teachers' (weighted)
+# **Jensen-Shannon divergence**, which the student can't change. So the gradient is the same, and the loss of a perfect
+# student is not 0.
+
+# %%
+lab.show(multi_teacher_loss)
+
+# %% [markdown]
+# **By hand.** Two sure teachers of opposite opinion, a student that says (½, ½). Both divergences are log 2 = 0.693, so
+# is the loss; one pulls left, the other right, and the gradient is 0.
+
+# %%
+student_logits = torch.zeros(1, 2, requires_grad=True)
+opposed = torch.tensor([[[50.0, 0.0]], [[0.0, 50.0]]])
+loss = multi_teacher_loss(student_logits, opposed)
+loss.backward()
+print("loss", round(loss.item(), 3), "  gradient", student_logits.grad.tolist())
+print("disagreement", round(disagreement(opposed).item(), 3))
+
+# %%
+index = torch.arange(24, dtype=torch.float64)
+z_t = 3 * torch.sin(1.3 * index).reshape(3, 2, 4)  # three teachers, two examples, four classes
+z_s = torch.cos(0.7 * index[:8]).reshape(2, 4)
+for temperature in (1.0, 4.0):
+    separate, joint = z_s.clone().requires_grad_(), z_s.clone().requires_grad_()
+    of_all = multi_teacher_loss(separate, z_t, temperature=temperature)
+    p = average_probabilities(z_t, temperature=temperature)
+    of_average = temperature**2 * F.kl_div(F.log_softmax(joint / temperature, -1), p, reduction="batchmean")
+    of_all.backward()
+    of_average.backward()
+    torch.testing.assert_close(separate.grad, joint.grad, rtol=0, atol=1e-12)
+    apart = temperature**2 * disagreement(z_t / temperature).mean()
+    torch.testing.assert_close(of_all, of_average + apart, rtol=0, atol=1e-12)
+    print(f"τ = {temperature:g}: {of_all.item():.3f} = {of_average.item():.3f} + {apart.item():.3f}, equal gradients")
+
+# %% [markdown]
+# **The museum.** Three slips with several teachers, all of them silent. *Softened twice:* the average is a probability;
+# put through softmax again, near-certainty becomes little more than a half. *The mean of the logits where the
+# ensemble's prediction was meant:* another target. *Divided by K once more:* the authors' code of CA-MKD has weights
+# that sum to 1 and divides by the number of teachers as well, so that the more teachers there are, the less they count
+# beside the labels.
+
+# %%
+sure = torch.tensor([[[6.0, 0.0, 0.0]], [[5.0, 1.0, 0.0]]])
+p = average_probabilities(sure)
+print("right         ", p[0].numpy().round(2))
+print("softened twice", p.softmax(-1)[0].numpy().round(2))
+
+# %% [markdown]
+# ## 4. Three views, one student
+#
+# The student, 32 hidden units on pixels, is taught on the 1,000 training images without labels. Arms, all with the same
+# first weights, order, optimiser and number of steps:
+#
+# - **three views, probabilities** or **logits**: all three teachers, equal weights, both means;
+# - **Fourier alone**: the best of the three; **pixels alone**: the reference, a single teacher that sees all;
+# - **50 labels**: no teacher, but the labels of 50 images.
+#
+# Arms are written "who | how". All students of this lesson but the last section's come from this function.
+
+# %%
+COUNCILS = {
+    "three views": THREE,
+    "Fourier alone": ("Fourier",),
+    "pixels alone": ("pixels",),
+    "one off": (*THREE, "pixels, off by one"),
+    "two off": ("rows", "columns", "Fourier, off by one", "pixels, off by one"),
+    "two halves": ("0 to 4", "5 to 9"),
+}
+TRUST = {  # logits (K, N, C) and labels (N,) to weights (K, N); all but the last two look at no label
+    "probabilities": lambda z, y: torch.full(z.shape[:2], 1 / len(z)),
+    "logits": lambda z, y: torch.full(z.shape[:2], 1 / len(z)),
+    "entropy": lambda z, y: entropy_weights(z),
+    "confidence": lambda z, y: confidence_weights(z, y),
+    "trust from 50 labels": lambda z, y: F.normalize(
+        ((z[:, :50].argmax(-1) == y[:50]).float().mean(1) - 0.1).clamp(min=0), p=1.0, dim=0
+    )[:, None].expand(z.shape[:2]),
+}
+
+
+def run(seed, arm):
+    who, how = arm.split(" | ")
+    split = data.digits(seed)
+    student = models.make("mlp-32", shape=split.shape, seed=seed)
+    z = torch.stack([teachers[seed, name]["train"] for name in COUNCILS[who]])
+    weights = TRUST[how](z, split.train_y)
+    if how == "logits":  # one teacher, made of all
+        z, weights = average_logits(z, weights=weights)[None], torch.ones(1, len(split.train_x))
+
+    def step(batch):
+        x, z, w = batch  # examples come first: z is (B, K, C), w is (B, K)
+        return {"loss": multi_teacher_loss(student(x), z.transpose(0, 1), weights=w.T, temperature=TEMPERATURE)}
+
+    batches = lab.Batches(split.train_x, z.transpose(0, 1), weights.T, batch_size=100, seed=seed)
+    optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
+    lab.fit(step, student, batches, optimizer, epochs=EPOCHS, progress=False)
+    return {"accuracy": lab.measure(student, split.test_x, split.test_y)["accuracy"]}
+
+
+def run_labels(seed, arm):
+    split = data.digits(seed)
+    student = models.make("mlp-32", shape=split.shape, seed=seed)
+
+    def step_labels(batch):
+        x, y = batch
+        return {"loss": F.cross_entropy(student(x), y)}
+
+    batches = lab.Batches(split.train_x[:50], split.train_y[:50], batch_size=50, seed=seed)
+    optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
+    lab.fit(step_labels, student, batches, optimizer, epochs=10 * EPOCHS, progress=False)  # as many steps
+    return {"accuracy": lab.measure(student, split.test_x, split.test_y)["accuracy"]}
+
+
+# %% tags=["nbval-ignore-output"]
+fifty = lab.replicate(run_labels, arms=["50 labels"], seeds=SEEDS)
+arms = ["three views | probabilities", "three views | logits", "Fourier alone | logits", "pixels alone | logits"]
+views = pd.concat([lab.replicate(run, arms=arms, seeds=SEEDS), fifty])
+result = lab.compare(views, baseline="three views | probabilities", metric="accuracy")
+report.comparison(result, caption="students on pixels, against three views by probabilities")
+
+# %%
+for arm, expected in (("Fourier alone | logits", "hurts"), ("50 labels", "hurts"), ("pixels alone | logits", "helps")):
+    assert result.loc[arm, "verdict"] == expected
+    print("against three views by probabilities,", report.verdict(result, arm))
+assert result.loc["Fourier alone | logits", "difference"] < -0.04
+print("three views teach more than 4 points more than the best of them alone: yes")
+
+# %% [markdown]
+# - **Helped:** three half-blind teachers make a better student than the best of them alone, and a far better one than
+#   50 labels, though the student never saw a label, and sees what none of them sees.
+# - **Not as good as seeing all:** one teacher that looks at the pixels teaches more than the three together. More
+#   teachers are no aim in itself.
+# - **Probabilities or logits?** The table's verdict is that of one group of eight seeds, the difference is small, and
+#   other groups differ: we claim nothing. Where teachers are about equally loud, the two means say nearly the same.
+#
+# ## 5. Disagreement, seen
+#
+# The constant of section 3 is worth a look by itself. `disagreement` gives it per image: 0 where all say the same, log
+# 3 = 1.10 where three are sure of three classes. The test images on which our teachers disagree the most, with the
+# choices of Fourier, rows and columns:
+
+# %%
+apart = disagreement(logits[BASE_SEED])
+most = apart.argsort(descending=True)[:8]
+choices = logits[BASE_SEED].argmax(-1)[:, most].T.tolist()
+report.figure(
+    report.examples(split.test_x[most], [" ".join(map(str, row)) for row in choices]),
+    "eight digits on which the three teachers disagree the most, with their three choices, which differ",
+)
+print("disagreement lies between 0 and log 3:", bool(((apart >= 0) & (apart <= 1.0987)).all()))
+
+# %% [markdown]
+# Is it of use? Sort the test images by disagreement, cut them into fifths, and count the ensemble's errors in each.
+
+# %%
+rows = []
+for seed in SEEDS:
+    order = disagreement(logits[seed]).argsort()
+    wrong = (average_probabilities(logits[seed]).argmax(-1) != truth[seed])[order].double()
+    rows += [
+        {"seed": seed, "fifth": str(i + 1), "errors": part.mean().item()} for i, part in enumerate(wrong.split(100))
+    ]
+frame = pd.DataFrame(rows)
+report.figure(
+    report.curve(
+        frame,
+        x="fifth",
+        y="errors",
+        percent=True,
+        x_label="fifth of the test images, from agreement to disagreement",
+        y_label="the ensemble's errors",
+    ),
+    "errors rise from nearly none in the fifth of most agreement to many in that of most disagreement",
+)
+
+# %%
+errors = frame.pivot(index="seed", columns="fifth", values="errors")
+assert (errors["5"] > errors["1"] + 0.05).all()
+assert errors["5"].mean() > 5 * errors["1"].mean()
+print("in 100 images, the most disputed fifth has over 5 errors more than the least disputed, on every seed: yes")
+print("on average, over 5 times as many: yes")
+
+# %% [markdown]
+# So disagreement points at likely errors, without any label. Active learning has long asked a human about those (query
+# by committee). It can't find what all teachers get wrong together.
+#
+# ## 6. Whom to trust
+#
+# Equal weights trust everyone. Two ways to do better, both per example:
+#
+# $$\text{confidence (CA-MKD):}\quad w_{ki} = \frac{1}{K-1}\left(1 - \frac{e^{\ell_{ki}}}{\sum_j e^{\ell_{ji}}}\right),
+# \quad \ell_{ki} = \text{cross-entropy of teacher } k \text{ with label } y_i$$
+#
+# $$\text{entropy:}\quad w_{ki} = \frac{e^{-H_{ki}}}{\sum_j e^{-H_{ji}}}, \quad H_{ki} = \text{entropy of } p_{ki}$$
+#
+# The first needs labels. The second needs none: it asks how *sure* a teacher is, and hopes that sure means right.
+
+# %%
+lab.show(confidence_weights)
+
+# %% [markdown]
+# **By hand.** The label's probability is ½, ¼ and ⅛ with three teachers. The exponential of a cross-entropy is one over
+# that probability: 2, 4, 8, of a sum of 14. Weights (1 − 2/14)/2, (1 − 4/14)/2, (1 − 8/14)/2 = 6/14, 5/14, 3/14.
+
+# %%
+p_label = torch.tensor([0.5, 0.25, 0.125])
+weights = confidence_weights(torch.stack([p_label, 1 - p_label], dim=1).log()[:, None], torch.tensor([0]))
+print([round(14 * weight, 3) for weight in weights[:, 0].tolist()], "of 14")
+
+# %% [markdown]
+# Read the formula again: no weight exceeds 1/(K − 1). It shuts out the *worst* teacher of an example, and does not
+# single out the best.
+#
+# ### A teacher that counts from 1
+#
+# Now the villain, and it is one that happens: somebody's label file numbers the classes from 1. The pixel teacher, our
+# best, says 4 whenever it sees a 3, and is very sure of it. It joins the three good ones. What do the weights make of
+# it?
+
+# %%
+for seed in SEEDS:
+    for view in ("Fourier", "pixels"):
+        teachers[seed, f"{view}, off by one"] = {part: z.roll(1, dims=-1) for part, z in teachers[seed, view].items()}
+split = data.digits(BASE_SEED)
+z = torch.stack([teachers[BASE_SEED, name]["train"] for name in COUNCILS["one off"]])
+shares = {how: TRUST[how](z, split.train_y).mean(1) for how in ("probabilities", "entropy", "confidence")}
+shares["trust from 50 labels"] = TRUST["trust from 50 labels"](z, split.train_y)[:, 0]
+with style.new_figure(10, 3.6) as (figure, (ax,)):
+    plots.draw_bars(ax, shares, names=COUNCILS["one off"])
+    ax.set(xlabel="teacher", ylabel="mean weight")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+report.figure(
+    figure,
+    "mean weights of four teachers: by entropy the one that is off by one gets the most, by confidence and by trust "
+    "from 50 labels it gets almost nothing",
+)
+
+# %%
+assert shares["entropy"].argmax() == 3
+assert shares["confidence"][3] < 0.05
+assert shares["trust from 50 labels"][3] < 0.05
+print("entropy gives the teacher that is off by one the largest weight of all: yes")
+print("confidence, and trust from 50 labels, give it less than 5 of 100: yes")
+
+# %% [markdown]
+# **Trust from 50 labels** is the simplest of all: one weight per *teacher*, in proportion to its accuracy above chance
+# on 50 labelled images (exercise 06.5). Now the students. In *two off*, the Fourier teacher counts from 1 as well: two
+# bad teachers who agree, against two good ones.
+
+# %% tags=["nbval-ignore-output"]
+hows = ["probabilities", "logits", "entropy", "confidence", "trust from 50 labels"]
+arms = [f"one off | {how}" for how in hows] + [f"two off | {how}" for how in hows[3:]]
+bad = pd.concat([lab.replicate(run, arms=arms, seeds=SEEDS), views[views["arm"].isin([*arms, "50 labels"])]])
+three = views[views["arm"] == "three views | probabilities"]
+result = lab.compare(pd.concat([three, bad]), baseline="three views | probabilities", metric="accuracy")
+report.comparison(result, caption="with teachers that are off by one, against the three good ones alone")
+against_labels = lab.compare(bad, baseline="50 labels", metric="accuracy")
+
+# %%
+means = result["mean"]
+assert max(means[f"one off | {how}"] for how in ("probabilities", "logits", "entropy")) < 0.7
+assert means["one off | entropy"] < 0.3
+assert means["two off | confidence"] < 0.6
+assert result.loc["one off | confidence", "verdict"] == "no useful difference"
+assert result.loc["one off | trust from 50 labels", "low"] > -0.01
+print("against the three good ones alone,", report.verdict(result, "one off | confidence"))
+for arm in ("one off | trust from 50 labels", "one off | confidence"):
+    assert against_labels.loc[arm, "verdict"] == "helps"
+    print("against 50 labels,", report.verdict(against_labels, arm))
+for arm in ("one off | probabilities", "one off | logits", "one off | entropy", "two off | confidence"):
+    assert against_labels.loc[arm, "verdict"] == "hurts"
+    print("against 50 labels,", report.verdict(against_labels, arm))
+assert means["two off | trust from 50 labels"] > means["two off | confidence"] + 0.2
+print("with two bad teachers, trust from 50 labels is more than 20 points above confidence: yes")
+
+# %% [markdown]
+# - **Survived:** confidence and trust from 50 labels shut the one bad teacher out, and lose no more than a point
+#   against never having met it.
+# - **Did not survive:** equal weights, by either mean. Three good teachers of four are a majority, but the one that is
+#   off is the loudest. Entropy weights are the worst of all: they reward it for being sure.
+# - **Confidence has a limit:** of two bad teachers who agree it can shut out only part. The softmax puts the blame on
+#   the worst; what is left goes to all others, and no good teacher gets more than a third.
+# - **A fair opponent:** confidence weights use a label for *every* image. Who has them can train on them, and should
+#   have that arm beside it. Trust used 50.
+#
+# ## 7. Teachers that know different classes
+#
+# One teacher learned the digits 0 to 4 and never saw another, the other 5 to 9. Each has ten outputs, and a firm
+# opinion on images that it knows nothing about. Can one student learn all ten from them, without labels?
+
+
+# %%
+def run_half(seed, arm):
+    split = data.digits(seed)
+    first, last = int(arm[0]), int(arm[-1])
+    mine = (split.train_y >= first) & (split.train_y <= last)
+    teacher = models.make("mlp-100", shape=split.shape, seed=seed + first)
+
+    def step_half(batch):
+        x, y = batch
+        return {"loss": F.cross_entropy(teacher(x), y)}
+
+    batches = lab.Batches(split.train_x[mine], split.train_y[mine], batch_size=50, seed=seed)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=LEARNING_RATE)
+    lab.fit(step_half, teacher, batches, optimizer, epochs=EPOCHS, progress=False)
+    return {part: lab.teacher_outputs(teacher, getattr(split, f"{part}_x")) for part in ("train", "test")}
+
+
+teachers |= {(seed, half): run_half(seed, half) for seed in SEEDS for half in COUNCILS["two halves"]}
+halves = torch.stack([teachers[BASE_SEED, half]["test"] for half in COUNCILS["two halves"]])
+by_class = F.one_hot(split.test_y, 10).double()
+panels = dict(zip(COUNCILS["two halves"], halves.softmax(-1), strict=True))
+panels["both, arithmetic mean"] = average_probabilities(halves)
+panels = {name: by_class.T @ p.double() / by_class.sum(0)[:, None] for name, p in panels.items()}
+report.figure(
+    report.matrix(panels, column_label="class that it names"),
+    "mean probabilities by true class: each teacher fills only its own five columns, also for digits that it never "
+    "saw; their mean has a diagonal of about a half, and less elsewhere",
+)
+
+# %%
+assert panels["0 to 4"][:, 5:].max() < 0.05
+assert panels["5 to 9"][:, :5].max() < 0.05
+names = [(seed, half) for seed in SEEDS for half in COUNCILS["two halves"]]
+alone = [(teachers[name]["test"].argmax(-1) == truth[name[0]]).double().mean().item() for name in names]
+assert 0.4 < min(alone) <= max(alone) < 0.6
+print("neither gives, on average, 5 of 100 to any class of the other's: yes")
+print("each alone is right on 40 to 60 of 100 digits, on every seed: yes")
+
+# %% tags=["nbval-ignore-output"]
+halves_runs = lab.replicate(run, arms=["two halves | probabilities", "two halves | logits"], seeds=SEEDS)
+result = lab.compare(pd.concat([fifty, halves_runs]), baseline="50 labels", metric="accuracy")
+report.comparison(result, caption="taught by two halves, against 50 labels")
+
+# %%
+assert (halves_runs.groupby("arm")["accuracy"].mean() > 0.7).all()
+print("students of both are right on more than 70 of 100 on average, by either mean: yes")
+
+# %% [markdown]
+# Neither teacher says "I don't know", and yet it works on average: on its own digits a teacher is sure, on a foreign
+# one mostly less so, and the surer one wins. There is luck in it: a net can be sure of what it has never seen, and then
+# a seed is lost (look at the width of the intervals; against 50 labels we claim nothing). If you know which teacher
+# knows which classes, say so: mask, or choose the teacher by the label where there is one (exercise 06.3's weights do).
+#
+# ## 8. Votes on triplets
+#
+# You et al. 2017, the first paper on several teachers by name, averages probabilities *and* lets the teachers vote on
+# features: of two examples j and k, which is nearer to i? Features of different teachers can't be averaged, votes can.
+# The student pays a hinge where it disagrees with the majority. A loud teacher has one vote like the others:
+
+# %%
+line, other = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [3.0], [1.0]])
+for council in (line[None], torch.stack([line, line, 1000 * other])):
+    value = triplet_dissimilarity_loss(other, council, margin=1.0)
+    print("teachers:", len(council), "  loss:", round(value.item(), 3))
+
+# %% [markdown]
+# ## 9. Assistants across a gap
+#
+# **Claim** (TAKD, Mirzadeh et al. 2020): a large teacher is hard to copy for a small student; put an **assistant** of
+# middle size between them, distil teacher → assistant → student, and the student gets better. No new loss is needed.
+#
+# **Since:** Cho and Hariharan 2019 tried sequences of distillation and found them ineffective; stopping the
+# teacher early was what helped them. Son et al. 2021 blame errors that add up along the ladder. So, what comes out
+# here? Teacher: 100 hidden units on pixels. Assistant: 32. Student: 8, twelve times smaller than the teacher. Every
+# training has 20 epochs. The ladder costs an assistant's, so the fair opponent gets as many epochs more.
+
+# %%
+LADDERS = {
+    "labels": ["mlp-8"],
+    "direct": ["mlp-8"],
+    "through an assistant": ["mlp-32", "mlp-8"],
+    "direct, twice as long": ["mlp-8"],
+}
+
+
+def run_ladder(seed, arm):
+    split = data.digits(seed)
+    z, soft_weight = teachers[seed, "pixels"]["train"], 0.0 if arm == "labels" else 1.0
+
+    def step(batch):
+        x, y, z = batch
+        return {"loss": distillation_loss(student(x), z, y, soft_weight=soft_weight, temperature=TEMPERATURE)}
+
+    for name in LADDERS[arm]:
+        student = models.make(name, shape=split.shape, seed=seed)
+        batches = lab.Batches(split.train_x, split.train_y, z, batch_size=100, seed=seed)
+        optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
+        epochs = LADDER_EPOCHS * (2 if arm.endswith("long") else 1)
+        lab.fit(step, student, batches, optimizer, epochs=epochs, progress=False)
+        z = lab.teacher_outputs(student, split.train_x)
+    return {"accuracy": lab.measure(student, split.test_x, split.test_y)["accuracy"]}
+
+
+LADDER_EPOCHS = 20
+sizes = {name: models.count_parameters(models.make(name, shape=(1, 8, 8))) for name in ("mlp-100", "mlp-32", "mlp-8")}
+print("parameters:", sizes)
+
+# %% tags=["nbval-ignore-output"]
+ladder = lab.replicate(run_ladder, arms=list(LADDERS), seeds=SEEDS)
+result = lab.compare(ladder, baseline="direct", metric="accuracy")
+report.comparison(result, caption="a student of 8 hidden units, against distilling directly")
+report.figure(
+    report.intervals(result, x_label="points against distilling directly"),
+    "differences from distilling directly: no gain is seen for the assistant, a clear one for training twice as long",
+)
+
+# %%
+assert result.loc["through an assistant", "verdict"] != "helps"
+assert result.loc["through an assistant", "high"] < 0.02
+fair = lab.compare(ladder, baseline="through an assistant", metric="accuracy")
+assert fair.loc["direct, twice as long", "verdict"] == "helps"
+print("the assistant helps, against distilling directly:", result.loc["through an assistant", "verdict"] == "helps")
+print("against the assistant,", report.verdict(fair, "direct, twice as long"))
+
+# %% [markdown]
+# - **Did not help:** the assistant's student was not shown to be better than the teacher's own, and the interval leaves
+#   room for little.
+# - **The fair opponent wins:** the same epochs, spent on the student itself, help a lot.
+# - **Labels alone** stand in the table too. Look at them before you distil into a net this small: lesson 01's tiny
+#   student was hurt by soft targets. About this one we claim nothing.
+#
+# Small nets and short training: this does not refute the paper, which used CIFAR and ImageNet. It says what to compare
+# with before you believe in an assistant.
+#
+# ## 10. Exercises
+#
+# Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
+# [solutions/06_multi_teacher.ipynb](solutions/06_multi_teacher.ipynb).
+
+# %% [markdown] tags=["exercise"]
+# **06.1 Recall.** The arithmetic mean of the teachers' softened probabilities, equal weights: logits (K, B, C), result
+# (B, C).
+#
+# <details><summary>Hint</summary>Which comes first, the softmax or the mean?</details>
+
+
+# %% tags=["exercise"]
+def my_average(teacher_logits, temperature):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_average(teacher_logits, temperature):
+    return F.softmax(teacher_logits / temperature, dim=-1).mean(dim=0)
+
+
+# %% tags=["check"]
+lab.check("06.1", my_average)
+
+# %% [markdown] tags=["exercise"]
+# **06.2 Build.** The loss of section 3 with weights (K,): student (B, C), teachers (K, B, C), result a scalar.
+#
+# <details><summary>Hint</summary>F.log_softmax of the student broadcasts against that of the teachers.</details>
+
+
+# %% tags=["exercise"]
+def my_loss(student_logits, teacher_logits, weights, temperature):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_loss(student_logits, teacher_logits, weights, temperature):
+    log_q = F.log_softmax(student_logits / temperature, dim=-1)
+    log_p = F.log_softmax(teacher_logits / temperature, dim=-1)
+    divergences = (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # (K, B)
+    return temperature**2 * (weights[:, None] * divergences).sum(dim=0).mean()
+
+
+# %% tags=["check"]
+lab.check("06.2", my_loss)
+
+# %% [markdown] tags=["exercise"]
+# **06.3 Build.** CA-MKD's weights from the formula of section 6: logits (K, B, C), labels (B,), result (K, B). There
+# are at least two teachers.
+#
+# <details><summary>Hint</summary>One cross-entropy per teacher and example; then a softmax over which
+# axis?</details>
+
+
+# %% tags=["exercise"]
+def my_confidence_weights(teacher_logits, labels):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_confidence_weights(teacher_logits, labels):
+    losses = torch.stack([F.cross_entropy(z, labels, reduction="none") for z in teacher_logits])
+    return (1 - losses.softmax(dim=0)) / (len(teacher_logits) - 1)
+
+
+# %% tags=["check"]
+lab.check("06.3", my_confidence_weights)
+
+# %% [markdown] tags=["exercise"]
+# **06.4 Predict.** One teacher is sure and right; two others are sure, wrong, and equally so. What weight does CA-MKD
+# give to the right one? Compute nothing but the formula in your head.
+#
+# <details><summary>Hint</summary>What does the softmax of the three cross-entropies look like?</details>
+
+# %% tags=["exercise"]
+my_weight = ...
+
+# %% tags=["solution"]
+my_weight = 0.5  # the softmax is (0, ½, ½), so the weights are (1 - 0)/2, (1 - ½)/2, (1 - ½)/2
+
+# %% tags=["check"]
+lab.check("06.4", my_weight)
+
+# %% [markdown] tags=["exercise"]
+# **06.5 Design.** Trust from a few labels: one weight per teacher, (K,), in proportion to its accuracy above chance
+# (1/C) on the given examples; a teacher at or below chance gets 0; the weights sum to 1.
+#
+# <details><summary>Hint</summary>What is a teacher worth that always says the same class?</details>
+
+
+# %% tags=["exercise"]
+def my_trust(teacher_logits, labels):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_trust(teacher_logits, labels):
+    accuracy = (teacher_logits.argmax(dim=-1) == labels).double().mean(dim=1)
+    above_chance = (accuracy - 1 / teacher_logits.shape[-1]).clamp(min=0)
+    return above_chance / above_chance.sum()
+
+
+# %% tags=["check"]
+lab.check("06.5", my_trust)
+
+# %% [markdown]
+# **Going further** (not checked): make the villain louder (multiply its logits by 10) and repeat section 6. Which arms
+# change? What would weights do that fall with a teacher's distance from the *other* teachers, without any label? Try
+# them on *one off*, and then on *two off*.
+
+# %%
+lab.quiz("06")
+
+# %% [markdown]
+# ## 11. When to use several teachers, and when not
+#
+# **Use them** when teachers see or know different things, when labels are gone and only the models are left, when you
+# have an ensemble already and must deploy one net. Average probabilities first: it is what the ensemble predicts, and
+# nobody can veto. Check every teacher on a few labels before you listen to it; 50 were enough here.
+#
+# **When not:** one teacher sees all that the others see (section 4); nobody has checked the teachers; you have a label
+# for every image anyway and have not yet tried the labels alone. Entropy weights protect from teachers that are unsure,
+# not from wrong ones. An assistant: only after longer training has been tried.
+#
+# **Cost:** K forward passes of teachers per input; once, if inputs are not augmented (K·N·C numbers to keep). The loss
+# is K softmaxes; the gradient flows through one. Votes on triplets take B³ numbers per teacher.
+#
+# **Copy it:** `python -m kdref copy multi_teacher` (or `multi_teacher_weights`, `multi_teacher_triplets`) writes one
+# file that needs only torch; `python -m kdref copy confidence_weights` writes that function and what it calls.
+#
+# **Further reading:** [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), sections 4 and 5, on ensembles and
+# specialists; [Zhang et al. 2022](https://arxiv.org/abs/2201.00007) for intermediate layers of several teachers; [Cho
+# and Hariharan 2019](https://arxiv.org/abs/1910.01348) on large teachers; [Son et al.
+# 2021](https://arxiv.org/abs/2009.08825) on ladders with several assistants.
+#
+# **Next lesson:** 07, cross-modal (to come): a student that sees with another sense than its teacher.
