@@ -762,4 +762,4 @@ lab.quiz("06")
 # and Hariharan 2019](https://arxiv.org/abs/1910.01348) on large teachers; [Son et al.
 # 2021](https://arxiv.org/abs/2009.08825) on ladders with several assistants.
 #
-# **Next lesson:** 07, cross-modal (to come): a student that sees with another sense than its teacher.
+# **Next lesson:** [07](07_cross_modal.ipynb), cross-modal: a student that sees with another sense than its teacher.

@@ -556,4 +556,4 @@ lab.quiz("07")
 # **Further reading:** [Xue et al. 2023](https://arxiv.org/abs/2206.06487), on when it fails; [Gupta et al.
 # 2016](https://arxiv.org/abs/1507.00448), the beginning; [SoundNet](https://arxiv.org/abs/1610.09001), for the scale.
 #
-# **Next lesson:** 08, self-distillation: what can a network learn from itself?
+# **Next lesson:** [08](08_self_distillation.ipynb), self-distillation: what can a network learn from itself?
