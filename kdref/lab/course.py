@@ -95,11 +95,8 @@ def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
     folder = folder or _notebooks_folder()
     lesson_names = [lesson.path.name for lesson in lessons(folder)]
     made = []
-    for name in (
-        *lesson_names,
-        *(f"solutions/{name}" for name in lesson_names),
-        GLOSSARY,
-    ):  # lessons link to the others
+    linked = [*(f"solutions/{name}" for name in lesson_names), GLOSSARY]  # from the lessons
+    for name in (*lesson_names, *linked):
         if (folder / name).is_file() and not (work / name).exists():
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             made.append(_copy_whole(folder / name, work / name))

@@ -669,4 +669,5 @@ lab.quiz("05")
 # [Poole et al. 2019](https://arxiv.org/abs/1905.06922) on bounds of mutual information; [Tschannen et al.
 # 2020](https://arxiv.org/abs/1907.13625): the information they certify does not explain why contrastive methods work.
 #
-# **Next lesson:** [06](06_multi_teacher.ipynb), several teachers: what do they know together that none of them knows alone?
+# **Next lesson:** [06](06_multi_teacher.ipynb), several teachers: what do they know together that
+# none of them knows alone?

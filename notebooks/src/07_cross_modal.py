@@ -81,7 +81,8 @@ with style.new_figure(10, 6.2, rows=2, columns=2) as (figure, axes):
             axes[2 * row + 1].plot(torch.arange(1, 24), pattern[axis, 1:], **line)
         axes[2 * row].set(title=EXERCISES[known.y[index]], xlabel="seconds", ylabel="radians per second")
         axes[2 * row + 1].set(title="its spectrum", xlabel="swings per window", ylabel="log magnitude")
-    axes[0].legend(loc="upper right", ncols=3)
+    axes[0].margins(y=0.2)  # room for the legend
+    axes[0].legend(loc="upper center", ncols=3)
 report.figure(figure, "two exercises' turning over four seconds, and their spectra with peaks at slow swings")
 print("spectra of windows that start later are the same: yes")
 
