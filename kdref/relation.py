@@ -17,6 +17,7 @@ from torch import Tensor
 
 __all__ = ["correlation_congruence_loss", "probabilistic_transfer_loss", "similarity_preserving_loss"]
 
+_ALIKE = 1e-6  # squared difference of a row, on average: below it float32 leaves the gradient fewer than four digits
 _MOST_GAP = 2 - 2.0**-19  # of opposite examples, whose similarity's logarithm would be -inf; exact in float32
 
 
@@ -50,22 +51,16 @@ def similarity_preserving_loss(
         >>> similarity_preserving_loss(alike, different)  # 2 ((1 - √½)² + ½) / 4
         tensor(0.2929)
 
-    Source: Tung and Mori 2019, equations 1 to 4; RepDistiller's code agrees, rounding included: in float32, features of
-    mean 1000 and sd 1 leave the gradient three right digits and the value nearly four. torchdistill divides the rows
-    by their L1 norm, the second argument of ``normalize`` being p.
+    Source: Tung and Mori 2019, equations 1 to 4; RepDistiller's code agrees. torchdistill divides the rows by their L1
+    norm, the second argument of ``normalize`` being p. Where matrices differ too little for float32, as those of
+    features with mean 1000 and sd 1, they are worked out once more in float64.
     """
     _check_features(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
     own, others = student_features.flatten(1).to(dtype), teacher_features.detach().flatten(1).to(dtype)
-    with torch.no_grad():
-        (student, inverse), (teacher, _) = _unit_gram(own), _unit_gram(others)
-        gap = torch.sub(student, teacher, out=teacher)
-        value = torch.dot(gap.view(-1), gap.view(-1)) / gap.numel()
-        gradient = None
-        if own.requires_grad:  # of a row brought to length 1: what is at right angles to it, over its length
-            slope = gap.addcmul_(student, torch.linalg.vecdot(student, gap)[:, None], value=-1)
-            slope.mul_(inverse * (2 / gap.numel()))
-            gradient = _full_product(_with_transpose(slope), own.mT)
+    value, gradient = _similarity_gap(own, others)
+    if dtype == torch.float32 and own.device.type != "mps" and len(own) * value < _ALIKE:  # Apple's GPUs lack float64
+        value, gradient = _similarity_gap(own.double(), others.double())
     loss: Tensor = _WithGradient.apply(own, value, gradient)
     return loss
 
@@ -195,18 +190,31 @@ def probabilistic_transfer_loss(
     return loss
 
 
+@torch.no_grad()
+def _similarity_gap(own: Tensor, others: Tensor) -> tuple[Tensor, Tensor | None]:
+    """SP's value and, where it is asked for, its gradient."""
+    (student, inverse), (teacher, _) = _unit_gram(own), _unit_gram(others)
+    gap = torch.sub(student, teacher, out=teacher)
+    value = torch.dot(gap.view(-1), gap.view(-1)) / gap.numel()
+    if not own.requires_grad:
+        return value, None  # below, of a row brought to length 1: what is at right angles to it, over its length
+    slope = gap.addcmul_(student, torch.linalg.vecdot(student, gap)[:, None], value=-1)
+    slope.mul_(inverse * (2 / gap.numel()))
+    return value, _full_product(_with_transpose(slope), own.mT)
+
+
 class _WithGradient(torch.autograd.Function):
     """A value whose gradient is known already: worked out by hand, it takes fewer operations and less memory."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, value: Tensor, gradient: Tensor | None) -> Tensor:
         ctx.save_for_backward(gradient)
-        return value.clone()
+        return value.to(rows.dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         _refuse_second_derivative()
-        return grad * ctx.saved_tensors[0], None, None
+        return (grad * ctx.saved_tensors[0]).to(grad.dtype), None, None
 
 
 def _cosine_gaps(rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:  # (B, D) -> (B, B), ...
@@ -285,10 +293,8 @@ def _check_embeddings(student: Tensor, teacher: Tensor) -> None:
     for side, embeddings in (("student", student), ("teacher", teacher)):
         if not embeddings.is_floating_point():
             raise TypeError(f"the {side}'s embeddings must be floating point, got {embeddings.dtype}: take activations")
-        if embeddings.dim() != 2 or embeddings.numel() == 0:
-            raise ValueError(
-                f"the {side}'s embeddings must be (B, D), not empty, got {tuple(embeddings.shape)}: "
-                "use .flatten(1) on maps"
-            )
+        size = tuple(embeddings.shape)
+        if len(size) != 2 or 0 in size:
+            raise ValueError(f"the {side}'s embeddings must be (B, D), not empty, got {size}: use .flatten(1) on maps")
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")

@@ -192,10 +192,8 @@ def _check_embeddings(student: Tensor, teacher: Tensor) -> None:
     for side, embeddings in (("student", student), ("teacher", teacher)):
         if not embeddings.is_floating_point():
             raise TypeError(f"the {side}'s embeddings must be floating point, got {embeddings.dtype}: take activations")
-        if embeddings.dim() != 2 or embeddings.numel() == 0:
-            raise ValueError(
-                f"the {side}'s embeddings must be (B, D), not empty, got {tuple(embeddings.shape)}: "
-                "use .flatten(1) on maps"
-            )
+        size = tuple(embeddings.shape)
+        if len(size) != 2 or 0 in size:
+            raise ValueError(f"the {side}'s embeddings must be (B, D), not empty, got {size}: use .flatten(1) on maps")
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")

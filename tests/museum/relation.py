@@ -102,6 +102,17 @@ def zero_over_zero(student_features: Tensor, teacher_features: Tensor) -> Tensor
 
 
 @exhibit(
+    replaces=SIMILARITY,
+    seen_in="HobbitLong/RepDistiller Similarity and its copies",
+    killed_by=killed_by("features_far_from_zero_keep_their_precision"),
+)
+def rounded_to_float32(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """PITFALLS 19: at mean 1000 the rows differ from each other by little more than their rounding."""
+    s, t = (F.normalize(gram(x), dim=1) for x in (student_features, teacher_features.detach()))
+    return F.mse_loss(s, t)
+
+
+@exhibit(
     replaces=CORRELATION,
     seen_in="HobbitLong/RepDistiller Correlation and its copies",
     killed_by=killed_by("batch_permutation", "known_values_of_two_examples"),
