@@ -60,8 +60,9 @@ print("PyTorch, the other packages and the data are as they should be: yes")
 # ## 2. Your first student
 #
 # A few seconds of computing, and no theory. A teacher learns 1,000 handwritten digits from their labels. Then a student
-# with a tenth of its parameters learns from the *teacher's outputs* alone: it never sees a label. `step` is all that
-# training needs to know, in every lesson: a batch goes in, a loss comes out.
+# with about a tenth of its parameters learns from the *teacher's outputs* alone, its [logits](GLOSSARY.md#logits): it
+# never sees a label. `step` is all that training needs to know, in every lesson: a [batch](GLOSSARY.md#batch) goes in,
+# a loss comes out. What `temperature` does is for lesson 01.
 
 # %%
 split = data.digits(seed=BASE_SEED)
@@ -121,7 +122,7 @@ print("it gets at least six of these eight right: yes")
 #
 # One number leads to everything: `01` is the notebook `01_soft_targets`, the method's file `kdref/soft_targets.py`, its
 # tests `tests/test_soft_targets.py` and the solutions of its exercises. Lessons without a link are still to come; their
-# numbers are reserved. Take 01 first; after 02 you may jump.
+# numbers are reserved. Take 01 first; after 02 you may jump, though 05 is easier after 03.
 #
 # | lesson | topic | what you will see happen |
 # |:---|:---|:---|
@@ -145,8 +146,9 @@ print("it gets at least six of these eight right: yes")
 # | 17 | scale-out | the same `step` on several processes and machines |
 # | 18 | choose your method | the whole benchmark, and your own model and data |
 #
-# **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread.
-# A test holds every lesson to an hour and a minute at most. `python -m kdref lessons` prints the same in a terminal.
+# **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread. A
+# test holds every lesson to an hour of reading and a minute of running. `python -m kdref lessons` prints the same in a
+# terminal.
 
 # %% tags=["nbval-ignore-output"]
 times = {lesson.path.stem: (lesson.minutes, lesson.seconds) for lesson in course.lessons()}
@@ -177,9 +179,9 @@ print("this lesson is in the table: yes")
 # vocabulary, K teachers.
 #
 # As indices, $i$, $j$ and $k$ number examples, classes or teachers, $b$ examples, $c$ classes or channels, $h$ and $w$
-# the row and column of a place, $n$ all elements. $\|v\|$ is the length of a vector, $v^\top$ its transpose, $\bar v$ a
-# mean, $\langle u, v \rangle$ the sum of products, $e$ the base of natural logarithms. A hat marks something
-# normalised; the lesson says how.
+# the row and column of a place, $n$ all elements. $\|v\|$ is the length of a vector or matrix (the root of the sum of
+# its squares), $v^\top$ its transpose, $\bar v$ a mean, $\langle u, v \rangle$ the sum of products, $e$ the base of
+# natural logarithms. A hat marks something normalised; the lesson says how.
 #
 # Some methods bring symbols of their own. Letters are few, so some serve twice, as they do in the papers:
 #
@@ -246,7 +248,9 @@ widgets.temperature_explorer(teacher_logits[0], class_names=["three", "eight", "
 # | no useful difference | the whole interval lies within the margin |
 # | undecided | none of these: more seeds might tell |
 #
-# *Undecided* is not *no difference*: it means that we don't know. Four made-up methods, one of each kind:
+# Read it from the top: the first line that fits counts. Where less is better, above and below change places.
+# *Undecided* is not *no difference*: it means that we don't know. Four made-up methods, one of each kind; each is an
+# [arm](GLOSSARY.md#arm) of the experiment:
 
 # %%
 wobble = [-0.015, -0.010, -0.005, 0.0, 0.0, 0.005, 0.010, 0.015]
@@ -342,14 +346,14 @@ lab.quiz("00")
 # `python -m kdref` must be said with the Python of the course: `source .venv/bin/activate` first (Windows:
 # `.venv\Scripts\activate`).
 #
-# Three environment variables change how lessons run: `KDREF_SEED=1000` gives other seeds, `KDREF_JOBS=2` the number of
+# Three environment variables change how lessons run: `KDREF_SEED=1000` takes other seeds, `KDREF_JOBS=2` uses two
 # processes, `KDREF_PROGRESS=off` hides the progress bars.
 #
 # ## 8. Words
 #
 # Every word of the course that needs explaining stands in the [glossary](GLOSSARY.md), in a sentence or two, with the
-# lesson that introduces it. Where such a word first matters, the lesson links to it: what is an
-# [arm](GLOSSARY.md#arm), say, or a [nat](GLOSSARY.md#nat)?
+# lesson that introduces it. Where such a word first matters, the lesson links to it: what is a [nat](GLOSSARY.md#nat),
+# say?
 #
 # ## 9. When to use what you find here
 #
