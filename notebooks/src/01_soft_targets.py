@@ -44,9 +44,9 @@ SEEDS = range(BASE_SEED, BASE_SEED + 8)
 # knowledge**](GLOSSARY.md#dark-knowledge). A student that is given them gets, with every image, a hint about nine other
 # classes.
 #
-# The network that knows is the **teacher**, here a [perceptron](GLOSSARY.md#perceptron) with one hidden layer of 300.
-# It learns 1,000 of the 8 × 8 digits in the usual way. `step` is all that training needs to know: a batch goes in, a
-# loss comes out.
+# The network that knows is the **teacher**, here a [perceptron](GLOSSARY.md#perceptron) with one hidden layer of 300
+# units. It learns 1,000 images of digits, 8 × 8 pixels each, in the usual way. As in lesson 00, `step` takes a batch
+# and gives a loss.
 
 # %%
 split = data.digits(seed=BASE_SEED)
@@ -121,9 +121,10 @@ fair, uneven = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 1.0]]).log()  # s
 print("KL:", round(kl_divergence(fair, uneven).item(), 3))
 
 # %% [markdown]
-# Two terms make the loss that everyone uses: cross-entropy with the labels, at temperature 1, and τ² times the
-# divergence from the teacher. [`soft_weight`](GLOSSARY.md#soft-weight) says how much the teacher counts. Other
-# libraries call this weight alpha, and half of them mean the *labels'* share by it; the README has a translation table.
+# Two terms make the loss that most people use: cross-entropy with the labels, at temperature 1, and τ² times the
+# divergence from the teacher. [`soft_weight`](GLOSSARY.md#soft-weight) says how much the teacher counts. In other
+# libraries this weight is often called alpha, and some mean the *labels'* share by it; the README has a translation
+# table.
 
 # %%
 lab.show(distillation_loss)
@@ -149,8 +150,8 @@ print("τ(q - p):", (4.0 * (q - p)).numpy().round(3))
 
 # %% [markdown]
 # Without τ² one factor 1/τ comes from the chain rule, and another from $q - p$, which shrinks as both move towards the
-# uniform distribution. The gradient would fall as 1/τ², and with it the teacher's say against the labels. Forgetting
-# the factor is among the most copied bugs of the field.
+# uniform distribution. The gradient would fall as 1/τ², and with it the teacher's say against the labels. Code of
+# well-known libraries has been published without the factor.
 
 # %%
 sizes = {}
@@ -214,7 +215,8 @@ report.figure(
 
 # %% [markdown]
 # Do they agree by chance? For each of eight seeds (another split, another teacher, another student) take the
-# correlation between the ninety numbers of the left matrix and the ninety of the right.
+# correlation between the ninety numbers of the left matrix and the ninety counts of mistakes behind the right one;
+# chance would give about 0.
 
 
 # %%
@@ -312,10 +314,10 @@ for column in columns[:2]:
 # %% [markdown]
 # ## 6. When soft targets help, and when they hurt
 #
-# Now a harder question with a fair opponent. The data are MNIST-1D: 4,000 signals of 40 samples, ten classes,
-# designed so that convolutions win. The teacher is a small convolutional network; the student is a perceptron, which
-# knows nothing about shifts in time. Every student gets the same first weights, data order, optimiser and epochs; its
-# targets differ:
+# Now a harder question with a fair opponent. The data are MNIST-1D ([Greydanus and Kobak
+# 2024](https://arxiv.org/abs/2011.14439)): 4,000 signals of 40 samples, ten classes, designed so that convolutions win.
+# The teacher is a small convolutional network; the student is a perceptron, which knows nothing about shifts in time.
+# Every student gets the same first weights, data order, optimiser and epochs; its targets differ:
 #
 # - **hard**: the labels; **soft-τ**: the teacher's probabilities at τ, no labels; **mixed-10**: 0.9 soft, 0.1 labels;
 # - **short-**: a tenth of the epochs; **tiny-**: a student with one hidden layer of 16 instead of two of 100.
@@ -330,7 +332,10 @@ print(len(stored), "runs:", stored["arm"].nunique(), "arms,", stored["seed"].nun
 lab.show(sweep.run)
 
 # %% [markdown]
-# Stored numbers are worth what can be recomputed of them. Two arms of one seed, live, a short run and a long one:
+# Stored numbers are worth what can be recomputed of them. Two arms of one seed, live, a short run and a long one. The
+# tables that follow show, besides accuracy, the [agreement](GLOSSARY.md#agreement) of student and teacher, the
+# [negative log-likelihood](GLOSSARY.md#negative-log-likelihood) (NLL) and the [calibration
+# error](GLOSSARY.md#calibration-error). Of the last two, less is better.
 
 # %%
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
@@ -411,16 +416,17 @@ print("after a tenth of the epochs they have not helped yet, and NLL is worse")
 print("the best NLL of all belongs to the large student, hard labels, stopped early")
 
 # %% [markdown]
-# - **Helped:** the large student learns its 4,000 labels by heart (100 % on the training set, little more than 60 %
-#   on the test set). The teacher's probabilities are a smoother thing to learn, and it gains three to four points.
+# - **Helped:** the large student learns its 4,000 labels by heart (100 % on the training set, little more than 60 % on
+#   the test set). The teacher's probabilities are a smoother thing to learn, and it gains three to four points.
 # - **Did not help:** at τ = 1 the teacher is nearly certain on examples that it was trained on, so soft targets are
-#   nearly hard labels again. The intervals there leave accuracy undecided in most groups, so we claim no gain.
-# - **Hurt:** the tiny student can't even fit the labels, so it has no [overfitting](GLOSSARY.md#overfitting) to cure.
-#   Copying all of the teacher's probabilities takes [capacity](GLOSSARY.md#capacity) that it needs for being right.
+#   nearly hard labels again. Accuracy is undecided there in all three groups (at τ = 2 in two of three), so we claim no
+#   gain.
+# - **Hurt:** the tiny student can't even fit the labels, so it has no [overfitting](GLOSSARY.md#overfitting) to cure. A
+#   likely reason for the loss: copying all of the teacher's probabilities takes [capacity](GLOSSARY.md#capacity) that
+#   it needs for being right.
 # - **A fair opponent:** [early stopping](GLOSSARY.md#early-stopping). Accuracy is lower after a tenth of the epochs,
-#   but the probabilities are far better ([NLL](GLOSSARY.md#negative-log-likelihood)) than any long run's. If
-#   probabilities are what you need, look at NLL and [calibration](GLOSSARY.md#calibration-error) before you praise a
-#   teacher.
+#   but the probabilities are better (NLL) than any long run's. If probabilities are what you need, look at NLL and
+#   calibration before you praise a teacher.
 # - **Far from the teacher:** the student agrees with it on two thirds of the test set, though the teacher is right on
 #   more than 95 %. This perceptron does not copy a convolution from 4,000 examples; it learns *better*, not *the same*.
 #
@@ -534,11 +540,11 @@ lab.quiz("01")
 # ## 9. When to use soft targets, and when not
 #
 # **Use them** when the student is large enough to overfit its labels, training is long, and the teacher can be run on
-# the student's inputs; when labels are few or missing for inputs that you have. Start with `soft_weight` 0.9 and τ =
-# 4, and look at 2 to 20.
+# the student's inputs; when labels are missing for inputs that you have (lesson 05). Start with `soft_weight` 0.9 and τ
+# = 4, and look at 2 to 20.
 #
-# **When not:** the student underfits; the budget is a few epochs; the teacher is certain of everything (τ = 1 on its
-# own training data); you need calibrated probabilities and have not measured them.
+# **When not:** the student [underfits](GLOSSARY.md#underfitting); the budget is a few epochs; the teacher is certain of
+# everything (τ = 1 on its own training data); you need calibrated probabilities and have not measured them.
 #
 # **Cost:** one forward pass of the teacher per input. If inputs are not augmented, compute its outputs once
 # (`lab.teacher_outputs`) and keep them with the inputs; with augmentation, both nets must see the same augmented
