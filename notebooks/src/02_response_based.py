@@ -79,9 +79,12 @@ report.figure(figure, "three bar charts: all classes; dog or not, where both are
 # target part}} \;+\; (1 - p_y)\; \underbrace{\sum_{c \neq y} \hat p_c \log\frac{\hat p_c}{\hat q_c}}_{\text{NCKD, the
 # other classes}}, \qquad \hat p_c = \frac{p_c}{1-p_y}$$
 #
-# **By hand**, lest we believe a figure. Teacher (½, ⅜, ⅛), student (¼, ⅜, ⅜), the label is the first class.
-# TCKD = ½ log(½ / ¼) + ½ log(½ / ¾) = 0.347 − 0.203 = 0.144. The others are (¾, ¼) against (½, ½): NCKD = 0.131, as
-# in lesson 01. Together 0.144 + ½ · 0.131 = 0.209.
+# The names are the paper's: *target-class* and *non-target-class knowledge distillation*. $\hat p$ and $\hat q$ are the
+# probabilities of the other classes, divided by their sum.
+#
+# **By hand**, lest we believe a figure. Teacher (½, ⅜, ⅛), student (¼, ⅜, ⅜), the label is the first class. TCKD = ½
+# log(½ / ¼) + ½ log(½ / ¾) = 0.347 − 0.203 = 0.144. The others are (¾, ¼) against (½, ½): NCKD = 0.131, as in lesson
+# 01. Together 0.144 + ½ · 0.131 = 0.209.
 
 # %%
 by_hand = [torch.tensor([values]).log() for values in ([0.25, 0.375, 0.375], [0.5, 0.375, 0.125])]
@@ -130,22 +133,23 @@ lab.show(dkd_loss)
 #   found that students without convolutions stay behind on images.
 # - **Soft targets**, Hinton et al. 2015: $\tau^2\,\mathrm{KL}(p\,\|\,q)$. *Claim:* most of an ensemble's gain fits into
 #   one net. *Since:* [Stanton et al. 2021](https://arxiv.org/abs/2106.05945): students seldom copy their teacher
-#   closely, even with the capacity to; being accurate and being alike are two things.
-# - **Hard labels of the teacher**, Touvron et al. 2021 (DeiT): CE with its first choice. What it decides, not how
-#   surely.
-# - [**Label smoothing**](GLOSSARY.md#label-smoothing), Szegedy et al. 2016, and [**the virtual
-#   teacher**](GLOSSARY.md#virtual-teacher), [Yuan et al. 2020](https://arxiv.org/abs/1909.11723) (TF-KD): KL from a
-#   teacher made by hand, who gives the label $a$ and every other class the same. *Claim:* distillation is largely such
-#   a regulariser. Section 4 tests it.
+#   closely, even with the capacity to; accuracy and [fidelity](GLOSSARY.md#fidelity) are two things.
+# - **Hard labels of the teacher**, [Touvron et al. 2021](https://arxiv.org/abs/2012.12877) (DeiT): CE with its first
+#   choice. What it decides, not how surely.
+# - [**Label smoothing**](GLOSSARY.md#label-smoothing), [Szegedy et al. 2016](https://arxiv.org/abs/1512.00567), and
+#   [**the virtual teacher**](GLOSSARY.md#virtual-teacher), [Yuan et al. 2020](https://arxiv.org/abs/1909.11723)
+#   (TF-KD): KL from a teacher made by hand, who gives the label $a$ and every other class the same. *Claim:*
+#   distillation is largely such [regularisation](GLOSSARY.md#regularisation). Section 4 tests it.
 # - [**Learnable temperature**](GLOSSARY.md#learnable-temperature), [Li et al. 2023](https://arxiv.org/abs/2211.16231)
 #   (CTKD): τ is trained to make the loss *larger*, by a reversed gradient; a curriculum from easy to hard.
 # - **DKD**, Zhao et al. 2022: $\tau^2\,(w_t\,\mathrm{TCKD} + w_n\,\mathrm{NCKD})$. *Claim:* as good as the best feature
 #   methods on CIFAR-100 and ImageNet.
 # - **NKD**, [Yang et al. 2023](https://arxiv.org/abs/2303.13005):
-#   $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c \log\hat q_c$. A weighted cross-entropy, so it is not zero
-#   where the two agree.
-# - **DIST**, Huang et al. 2022: $1 - \rho(q, p)$, with ρ the correlation of probabilities, by example and by class.
-#   *Claim:* asking for relations instead of equality lets a student learn from a much stronger teacher.
+#   $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c \log\hat q_c$, with γ a weight. A weighted cross-entropy, so it
+#   is not zero where the two agree.
+# - **DIST**, Huang et al. 2022: $1 - \rho(q, p)$, with ρ the correlation of the student's probabilities and the
+#   teacher's, within each example (over its classes) and within each class (over the batch). *Claim:* asking for
+#   relations instead of equality lets a student learn from a much stronger teacher.
 # - [**Standardised logits**](GLOSSARY.md#standardised-logits), Sun et al. 2024: soft targets of z-scores
 #   $Z(z) = (z - \bar z)/\sigma(z)$, so each example and each side has its own scale. *Claim:* added to other losses, it
 #   improves them all.
@@ -208,7 +212,8 @@ report.table(sizes, decimals=2)
 #
 # ## 3. The museum: published bugs, live
 #
-# Each was found in code that people use; our tests keep the wrong versions and must notice them.
+# Each was found in code that people use. Our [museum](GLOSSARY.md#museum) keeps the wrong versions, and our tests must
+# notice them.
 #
 # **The logarithm of a softmax.** DKD's published code adds probabilities, then takes the log. A probability that
 # [underflows](GLOSSARY.md#underflow) to 0 has the logarithm −∞, and the gradient is lost (mdistiller issue 60, and
@@ -313,7 +318,7 @@ report.figure(
 # %% [markdown]
 # A claim must hold in each of three groups of eight seeds, by itself. Below: the verdicts of each loss in the three
 # groups, counted ("×3": all agree), against cross-entropy and against plain soft targets. *Helps*: the whole 95 %
-# interval is on the good side of zero. NLL is the negative log-likelihood of the test labels.
+# interval is on the good side of zero. [NLL](GLOSSARY.md#negative-log-likelihood) is that of the test labels.
 
 # %%
 found = {}
@@ -365,8 +370,8 @@ print("convolutional student: in no group does a loss beat tuned cross-entropy i
 #   is little overfitting to cure, as with lesson 01's tiny student, and in no group does a loss beat cross-entropy.
 #   Some verdicts are *hurts* in two groups of three; we claim nothing from those.
 # - **A fair opponent:** cross-entropy with weight decay has the *best* NLL for the perceptron; every other loss is
-#   worse in every group. Without weight decay it is the other way round (see the table of teachers below): tune the
-#   baseline before you praise a loss.
+#   worse in every group. Without weight decay soft targets beat it in NLL as well (section 5, the table of teachers):
+#   tune the baseline before you praise a loss.
 #
 # ## 5. Four claims about training, tested
 #
@@ -483,8 +488,9 @@ print(
 #
 # ### Capacity
 #
-# *Claim* (Cho and Hariharan; Mirzadeh et al. 2020): beyond some size a better teacher teaches *worse*, the [**capacity
-# gap**](GLOSSARY.md#capacity-gap). *Here:* three students, three teachers, τ = 4 (`experiments/capacity.py`).
+# *Claim* (Cho and Hariharan; [Mirzadeh et al. 2020](https://arxiv.org/abs/1902.03393)): beyond some size a better
+# teacher teaches *worse*, the [**capacity gap**](GLOSSARY.md#capacity-gap). *Here:* three students, three teachers,
+# τ = 4 (`experiments/capacity.py`).
 
 # %%
 capacity = experiments.load("capacity")
@@ -517,8 +523,8 @@ print("no group shows the largest teacher to be worse than the middle one")
 
 # %% [markdown]
 # **Seen:** for the two larger students the middle teacher teaches better than the smallest in every group. From there
-# to the largest no gap is seen, and with these intervals none is excluded. For the smallest student no
-# group shows a gain from any teacher. Lesson 13 comes back to this with more sizes.
+# to the largest no gap is seen, and with these intervals none is excluded. For the smallest student no group shows a
+# gain from any teacher. Lesson 06 puts assistants in between, and lesson 13 comes back to this with more sizes.
 #
 # ## 6. Move it yourself: the balance
 #
@@ -690,13 +696,14 @@ lab.quiz("02")
 # ## 8. When to use a loss on logits, and when not
 #
 # **Use one** when the student can overfit its labels and you have the teacher's outputs. Start with plain soft targets:
-# nothing here beat them in accuracy in all groups. Try logit matching or DKD next (a better NLL here); standardised
-# logits when the scales of teacher and student differ much and cross-entropy stands beside them; DIST when you trust a
-# teacher's order more than its numbers. Tune each on validation data, from the gradient sizes of section 2.
+# nothing here beat them in accuracy in all groups. Try logit matching or DKD next (a better NLL here). Two losses are
+# made for cases that we did not test: standardised logits for teachers and students of very different scales, DIST for
+# a teacher whose order you trust more than its numbers. Tune each on validation data, from the gradient sizes of
+# section 2.
 #
 # **When not:** the student underfits (cnn1d-8, mlp-16: nothing helped); few epochs; augmentation is still untried
-# (augmented labels beat soft targets without it); two classes (DKD's second part is zero, z-scores keep only the
-# order); you need good probabilities (weight decay had the best NLL).
+# (augmented labels beat soft targets without it); there are two classes only (DKD's second part is zero, z-scores keep
+# only the order); you need good probabilities (weight decay had the best NLL).
 #
 # **Cost:** one forward pass of the teacher per input, once if nothing is augmented, in every epoch if something is. The
 # losses themselves cost little beside it: `python -m kdref.lab.bench losses`.
