@@ -133,7 +133,8 @@ print("hint loss:", round(loss.item(), 3))
 #
 # $$\mathrm{CKA}(X, Y) = \frac{\langle XX^\top, YY^\top\rangle}{\|XX^\top\|\,\|YY^\top\|}$$
 #
-# It is 1 where the two differ by rotation, shift or scale only, and the widths may differ.
+# $\langle\cdot,\cdot\rangle$ and $\|\cdot\|$ treat the two B × B tables as long vectors, so this is their cosine. It is
+# 1 where the two differ by rotation, shift or scale only, and the widths may differ.
 
 # %%
 lab.show(cka)
@@ -265,10 +266,11 @@ print("a hint 1 → 3 leaves it lower than labels alone do")
 report.comparison(likeness, metric="CKA of layer 3", percent=False, caption="against labels alone")
 
 # %% [markdown]
-# **Read it so:** look along a row. Which of the teacher's layers is this one most like, and is it the one of the same
-# depth? **Seen:** a student that never met its teacher becomes more like it in the last layer, from labels alone. So
-# compare a hint with labels alone, not with the start. Whether a hint between equal layers adds to that stands in the
-# table, and we claim nothing about it. A hint from layer 1 to layer 3 leaves the last layer less like the teacher's.
+# **How to read it:** look along a row. Which of the teacher's layers is this one most like, and is it the one of the
+# same depth? **Seen:** a student that never met its teacher becomes more like it in the last layer, from labels alone.
+# So compare a hint with labels alone, not with the start. Whether a hint between equal layers adds to that stands in
+# the table, and we claim nothing about it. A hint from layer 1 to layer 3 leaves the last layer less like the
+# teacher's.
 #
 # *What independent work found:* [Davari et al. 2023](https://arxiv.org/abs/2210.16156): CKA can be moved far by
 # shifting some of the examples, without changing much of what the network does. It is a picture, not a proof.
@@ -304,36 +306,40 @@ assert not (effect["verdict"] == "helps").any()
 print("hints that help accuracy against labels alone, of nine:", (effect["verdict"] == "helps").sum())
 
 # %% [markdown]
-# **Seen:** an earlier layer of the teacher forced upon the student's last one costs accuracy, and much of it. And in
-# no group of seeds is **one of the nine shown to help**: with 100 images, 32 steps, four channels and an untuned
-# weight. That is a short budget (lesson 02, *patience*), so this says nothing about long training. It does say that a
-# hint is no free gift.
+# **Seen:** an earlier layer of the teacher forced upon the student's last one costs accuracy, and much of it. And
+# **none of the nine is shown to help**, with 100 images, 32 steps, four channels and an untuned weight. That is a short
+# budget (lesson 02, *patience*), so this says nothing about long training. It does say that a hint is no free gift.
 #
-# The literature's advice agrees in part: FitNets chose the *middle*, so as not to bind the student too much; later
-# work takes the last layer or several stages of equal depth. In published comparisons across *families* the place
-# matters more: vgg13 to MobileNetV2 on CIFAR-100, the student alone has 64.60, plain soft targets 67.37, and attention
-# transfer (lesson 04), which ties maps to maps, 59.40, below no teacher at all.
+# The literature's advice agrees in part: FitNets chose the *middle*, so as not to bind the student too much; later work
+# takes the last layer or several stages of equal depth. Across *families* layers of equal depth need not mean the same,
+# and tying maps to maps can do harm: the published numbers at the end of lesson 04, section 5, show attention transfer
+# into MobileNetV2 below no teacher at all.
 #
 # ## 6. Eight more losses, and what each throws away
 #
-# What should the student copy? Each method drops another part of the teacher's features $f^t$. $\hat f$ is divided by
-# its length.
+# What should the student copy? Each method drops another part of the teacher's features $f^t$. $\hat f$ is $f$ divided
+# by its length. A channel is *silent* where it is at or below zero, so that its ReLU gives 0, and *active* elsewhere. A
+# list to come back to: read two or three, and skip the rest.
 #
 # - **VID**, [Ahn et al. 2019](https://arxiv.org/abs/1904.05835):
-#   $\frac12[\log\sigma_c^2 + (f^t - \mu(f^s))^2/\sigma_c^2]$, with a learnt variance for each channel. Drops channels
-#   that the student can't predict. *Claim:* it maximises a bound of [mutual
-#   information](GLOSSARY.md#mutual-information).
-# - **OFD**, [Heo et al. 2019](https://arxiv.org/abs/1904.01866): $(f^s - \max(f^t, m_c))^2$ before the ReLU, and
-#   nothing where both are silent. Drops how silent. *Claim:* beats FT and AB, on ImageNet too.
+#   $\frac12[\log\sigma_c^2 + (f^t - \mu(f^s))^2/\sigma_c^2]$, where $\mu$ guesses the teacher's features, as a
+#   regressor does, and each channel has a learnt variance $\sigma_c^2$. Drops channels that the student can't predict.
+#   *Claim:* it maximises a bound of [mutual information](GLOSSARY.md#mutual-information).
+# - **OFD**, [Heo et al. 2019](https://arxiv.org/abs/1904.01866): $(f^s - \max(f^t, m_c))^2$ before the ReLU, with a
+#   negative margin $m_c$ for each channel; nothing where the teacher is silent and the student at or below the target.
+#   Drops how silent. *Claim:* beats FT and AB, on ImageNet too.
 # - **AB**, [Heo et al. 2019](https://arxiv.org/abs/1811.03233): $\max(0, \mu - a f^s)^2$, with $a = \pm1$ the side of
-#   zero on which the teacher is. Drops all amounts. *Claim:* boundaries between active and silent carry the knowledge.
+#   zero on which the teacher is, and a margin $\mu$. Drops all amounts. *Claim:* boundaries between active and silent
+#   carry the knowledge.
 # - **FT**, [Kim et al. 2018](https://arxiv.org/abs/1802.04977): $|\hat F^s - \hat F^t|$ of
 #   [*factors*](GLOSSARY.md#factor): an autoencoder's code of the teacher's maps, and a translator's guess. *Claim:*
 #   paraphrasing bridges different architectures.
-# - **FSP**, Yim et al. 2017: $(G^s - G^t)^2$, $G_{ij} = \frac1{HW}\sum f^1_i f^2_j$ between *two layers* of one
-#   network. Drops places. *Claim:* teach the way from layer to layer, not the stations. Channels must be equal.
-# - **NST**, [Huang and Wang 2017](https://arxiv.org/abs/1707.01219): discrepancy of the two *sets* of patterns $\hat
-#   f_c$. Drops order, sign and scale of channels. *Claim:* what a neuron selects matters.
+# - **FSP**, Yim et al. 2017: $(G^s - G^t)^2$, $G_{ij} = \frac1{HW}\sum f^1_i f^2_j$ between channel $i$ of one layer
+#   and channel $j$ of a *second layer* of the same network, summed over places (the [flow
+#   matrix](GLOSSARY.md#flow-matrix)). Drops places. *Claim:* teach the way from layer to layer, not the stations.
+#   Channels must be equal.
+# - **NST**, [Huang and Wang 2017](https://arxiv.org/abs/1707.01219): discrepancy of the two *sets* of patterns
+#   $\hat f_c$. Drops order, sign and scale of channels. *Claim:* what a neuron selects matters.
 # - **ReviewKD**, [Chen et al. 2021](https://arxiv.org/abs/2104.09044): deep student maps, fused, guess shallow teacher
 #   maps at full size and averaged to 4, 2, 1, with weights 1, ½, ¼, ⅛. *Claim:* the best of feature methods on
 #   CIFAR-100.
