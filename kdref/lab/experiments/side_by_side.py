@@ -13,7 +13,7 @@ from kdref.lab.experiments.store import load
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["ATTENTION", "BASELINES", "columns", "kinds", "runs"]
+__all__ = ["ATTENTION", "BASELINES", "columns", "kinds", "readme_table", "runs"]
 
 BASELINES = ("cross-entropy", "soft targets")  # no distillation, plain distillation: both tuned
 ATTENTION = "attention (AT)"
@@ -64,16 +64,16 @@ def _marks(found: "DataFrame") -> dict[str, str]:
     return {arm: signs.get(row.iloc[0], "·") if row.nunique() == 1 else "·" for arm, row in found.iterrows()}
 
 
-def main() -> None:
-    """Print the table for the README."""
+def readme_table() -> str:
+    """Both students' tables in one, as the README has it."""
     shown = {student: columns(student) for student in STUDENTS}
     heads = [f"`{student}` ({STUDENTS[student]}), {mode}" for student in STUDENTS for mode in MODES]
-    print("| loss | kind | " + " | ".join(heads) + " |")
-    print("|---|---|" + "---|" * len(heads))
+    lines = ["| loss | kind | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
     for method, kind in kinds().items():
         cells = [shown[student].loc[method, mode] for student in STUDENTS for mode in MODES]
-        print(f"| {method} | {kind} | " + " | ".join(cells) + " |")
+        lines.append(f"| {method} | {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    print(readme_table())
