@@ -5,12 +5,15 @@
 #
 # **You will be able to**
 #
-# - teach a student with 32 features from a teacher with 300, without a regressor between them;
-# - say how relation losses are made, and predict which changes of the features they ignore;
-# - recognise a loss that depends on the order of the batch, and say what InfoNCE can and cannot certify;
+# - teach a student with 32 features from a teacher with 300, without a [regressor](GLOSSARY.md#regressor) between them;
+# - say how [relation](GLOSSARY.md#relation-based-distillation) losses are made, and predict which changes of the
+#   features they ignore;
+# - recognise a loss that depends on the order of the batch, and say what [InfoNCE](GLOSSARY.md#infonce) can and cannot
+#   certify;
 # - tell from evidence when relations help, and when the teacher's logits are the better lesson.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb), and section 2 of [lesson 02](02_response_based.ipynb) on weights.
+# **Needs:** [lesson 01](01_soft_targets.ipynb), and section 2 of [lesson 02](02_response_based.ipynb) on weights;
+# sections 1 and 2 of [lesson 03](03_feature_based.ipynb) make it easier.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -45,12 +48,14 @@ TUNING_SEEDS = (500, 501)  # for choosing weights, on validation images; they ap
 # %% [markdown]
 # ## 1. The idea
 #
-# A feature of a net has no meaning by itself: turn the axes of its space and undo the turn in the next layer, and the
-# net answers as before. What stays is **how examples lie to each other**. Two 3s are near, a 3 and a 6 are far. So give
-# the student the teacher's table of distances, B × B for a batch of B, and leave it free how to arrange its features.
+# A single [feature](GLOSSARY.md#features) of a net has no meaning by itself: turn the axes of its space and undo the
+# turn in the next layer, and the net answers as before. What stays is **how examples lie to each other**. Two 3s are
+# near, a 3 and a 6 are far. So give the student the teacher's table of distances, B × B for a batch of B, and leave it
+# free how to arrange its features.
 #
 # The table has a row and a column per *example*, so the widths of the nets don't enter. Here the teacher is a
-# perceptron with 300 hidden units, trained on 1,000 labelled digits, and the student has 32.
+# perceptron with 300 hidden units, trained on 1,000 labelled digits, and the student has 32. `lab.taps`
+# [reads](GLOSSARY.md#tap) the hidden layer.
 
 
 # %%
@@ -130,15 +135,16 @@ assert gaps["after"] < 0.5 * gaps["before"]
 print("the mean difference of the tables falls by more than half, on images never seen in training: yes")
 
 # %% [markdown]
-# The light blocks are the classes. Faint ones are there before, for images of one class are alike; after, the student's
-# blocks are the teacher's, though nobody told it that there are ten classes, nor what any of them is called.
-# **Relations carry the shape and no names.**
+# The light blocks are the classes. Faint ones are there before, for images of one class are alike. After, the student's
+# table is much nearer to the teacher's, though nobody told it that there are ten classes, nor what any of them is
+# called. **Relations carry the shape and no names.**
 #
 # ## 2. Distances and angles (RKD)
 #
-# **Relational knowledge distillation**, Park et al. 2019, in two parts. $x_i$ is the row of features of example i, with
-# an s for the student's and a t for the teacher's. With $d_{ij} = \|x_i - x_j\|$, μ the mean of all $d_{ij}$ with
-# $i \ne j$, and $\ell$ the Huber loss of the difference of two numbers (half its square up to 1, linear beyond):
+# [**Relational knowledge distillation**](GLOSSARY.md#relational-distillation), Park et al. 2019, in two parts. $x_i$ is
+# the row of features of example i, with an s for the student's and a t for the teacher's. With
+# $d_{ij} = \|x_i - x_j\|$, μ the mean of all $d_{ij}$ with $i \ne j$, and $\ell$ the [Huber
+# loss](GLOSSARY.md#huber-loss) of the difference of two numbers (half its square up to 1, linear beyond):
 #
 # $$L_D = \frac{1}{B^2} \sum_{i,j} \ell\!\left(\frac{d^s_{ij}}{\mu^s}, \frac{d^t_{ij}}{\mu^t}\right) \qquad
 # L_A = \frac{1}{B^3} \sum_{i,j,k} \ell\!\left(\cos \angle^s_{jik}, \cos \angle^t_{jik}\right)$$
@@ -193,14 +199,15 @@ for name, corners in starts.items():
 triangle_explorer(triangle, {"distance": rkd_distance_loss, "angle": rkd_angle_loss})
 
 # %% [markdown]
-# (1) is the mirror image of C, below AB. (2) has no answer: three angles fix a triangle up to its size, so where the
-# angle loss is zero the other is too.
+# <details><summary>Answers</summary>(1) The mirror image of C, below AB. (2) There is none: three angles fix a triangle
+# up to its size, so where the angle loss is zero the other is too.</details>
 #
 # ## 4. Similarity, correlation, neighbours
 #
 # Three more tables of the same examples. $G_{ij} = x_i^\top x_j$ is the product of two and $G_i$ a row of such
-# products; $\hat x_i$ is $x_i$ at length 1, and $\cos_{ij} = \hat x_i^\top \hat x_j$ the cosine. CC's γ is 0.4, and its
-# exponential $e^{-2\gamma} e^{2\gamma \cos_{ij}}$ is cut after the square of the cosine.
+# products; $\hat x_i$ is $x_i$ at length 1, and $\cos_{ij} = \hat x_i^\top \hat x_j$ the [cosine](GLOSSARY.md#cosine).
+# CC's γ is 0.4; its exponential is the same as $e^{-2\gamma} e^{2\gamma \cos_{ij}}$, whose power series in the cosine
+# is cut after the square.
 #
 # | loss | who | table | compared by |
 # |:---|:---|:---|:---|
@@ -209,17 +216,19 @@ triangle_explorer(triangle, {"distance": rkd_distance_loss, "angle": rkd_angle_l
 # | SP | Tung and Mori 2019 | $G_{ij} / \lVert G_i \rVert_2$, rows of length 1 | squares, mean of B² |
 # | CC | Peng et al. 2019 | $e^{-\gamma\lVert\hat x_i - \hat x_j\rVert^2}$, cut | squares, mean of B² |
 #
-# **Claims, and what was found since.** *PKT:* match the probabilities of being neighbours instead of the features, and
-# hand-made features or another kind of data can teach too. *RKD:* with it students in metric learning (retrieval by
-# distance) surpass their teachers. *SP:* a student need not live in the teacher's space to learn from it. *CC:* besides
-# single examples, the correlation between them is worth learning. *Since:* Tian et al. 2020 ran them all with one
-# recipe on CIFAR-100, where RKD came out below no teacher at all in both pairs that section 8 shows.
+# **Claims, and what was found since.** [*PKT:*](GLOSSARY.md#probabilistic-transfer) match the probabilities of being
+# neighbours instead of the features, and hand-made features or another kind of data can teach too. *RKD:* with it
+# students in metric learning ([retrieval](GLOSSARY.md#retrieval) by distance) surpass their teachers.
+# [*SP:*](GLOSSARY.md#similarity-preserving-loss) a student need not live in the teacher's space to learn from it.
+# [*CC:*](GLOSSARY.md#correlation-congruence) besides single examples, the correlation between them is worth learning.
+# *Since:* Tian et al. 2020 ran them all with one recipe on CIFAR-100, where RKD came out below no teacher at all in
+# both pairs that section 8 shows.
 #
 # ### What each of them ignores
 #
-# An invariance is a freedom left to the student: what the loss ignores, the student may choose. A test on fixed
-# numbers: 12 examples, 4 features of the student, 6 of the teacher. Each change is made on the *student's* side alone,
-# except for the last, a new order of the batch on both sides.
+# An [invariance](GLOSSARY.md#invariance) is a freedom left to the student: what the loss ignores, the student may
+# choose. A test on fixed numbers: 12 examples, 4 features of the student, 6 of the teacher. Each change is made on the
+# *student's* side alone, except for the last, a new order of the batch on both sides.
 
 # %%
 index = torch.arange(12, dtype=torch.float64)[:, None]
@@ -257,8 +266,9 @@ assert list(kept.index[kept["lengths of rows"]]) == ["CC", "PKT"]
 # angles are made of *differences*, so a shift cancels. SP, CC and PKT look from the origin, so the zero matters to
 # them; and CC and PKT look at directions only.
 #
-# That has a price. After a ReLU no feature is negative, all cosines lie in [0, 1], and what looks from the origin sees
-# everything alike. Shift both sides far from the origin, a ReLU's effect exaggerated. What is left of each loss?
+# That has a price. After a ReLU no feature is negative, all cosines lie in [0, 1], and to what looks from the origin
+# examples seem more alike than they are. To exaggerate it, shift both sides far from the origin. What is left of each
+# loss?
 
 # %%
 left = {name: (loss(s + 5, t + 5) / loss(s, t)).item() for name, loss in relations.items()}
@@ -269,8 +279,8 @@ assert max(left["SP"], left["CC"], left["PKT"]) < 0.01
 
 # %% [markdown]
 # That is one reason for large weights. Another is normalisation: a row of SP's table has length 1, so its B entries are
-# about 1/√B, and a row of PKT's has sum 1. RepDistiller's script weighs SP with 3,000 and PKT with 30,000 (its 0.02 for
-# CC belongs to another loss, see below).
+# about 1/√B, and a row of PKT's has sum 1. The script of RepDistiller (lesson 02) weighs SP with 3,000 and PKT with
+# 30,000 (its 0.02 for CC belongs to another loss, see below).
 #
 # ### The museum: a "CC" that depends on the order of the batch
 #
@@ -317,15 +327,18 @@ print(f"SP: rows of length 1; in the published form, from {published.min():.3f} 
 # %% [markdown]
 # ## 5. Contrast: find your partner
 #
-# Another question about the same batch: *which of these B teacher embeddings is of the example that I see?* It is a
-# classification with B classes, and its loss is a cross-entropy (**InfoNCE**, van den Oord et al. 2018):
+# Another question about the same batch: *which of these B teacher [embeddings](GLOSSARY.md#embedding) is of the example
+# that I see?* It is a classification with B classes, and its loss is a cross-entropy
+# ([**InfoNCE**](GLOSSARY.md#infonce), van den Oord et al. 2018):
 #
 # $$-\frac1B \sum_i \log \frac{e^{\cos(x^s_i,\, x^t_i)/\tau}}{\sum_j e^{\cos(x^s_i,\, x^t_j)/\tau}}$$
 #
 # with a temperature τ; the same with student and teacher exchanged is added, and the sum halved. It compares across the
-# two spaces, so they need equal widths: a learned linear **head** on the student, thrown away afterwards. It was made
-# for learning without labels; **CRD** (Tian et al. 2020) brought it to distillation, with a memory of all training
-# examples, so that thousands of negatives cost no forward pass.
+# two spaces, so they need equal widths: a learned linear [**head**](GLOSSARY.md#head) on the student, thrown away
+# afterwards. It was made for learning without labels. [**CRD**](GLOSSARY.md#contrastive-representation-distillation)
+# (Tian et al. 2020) brought [contrast](GLOSSARY.md#contrastive-loss) to distillation: it asks of one pair at a time,
+# partners or not? Its [negatives](GLOSSARY.md#negative) come from a [memory](GLOSSARY.md#memory-bank) of all training
+# examples, so that thousands of them cost no forward pass.
 #
 # **By hand.** B = 2, τ = 1, partners at cosine 1, others at 0: −log(e/(e + 1)) = 0.313.
 
@@ -342,10 +355,11 @@ print("CRD with 16,384 negatives, before training: between 22 and 24 nats")
 # %% [markdown]
 # ### What it certifies: at most log B
 #
-# Why the name? log B minus the (expected) loss is a lower bound of the **mutual information** of the two embeddings:
-# how many nats one tells about the other. But the loss is never negative, so the bound is never above log B, *whatever
-# the truth is* ([Poole et al. 2019](https://arxiv.org/abs/1905.06922)). Student and teacher are equal below, and
-# continuous, so the true information is infinite.
+# Why the name? log B minus the (expected) loss is a lower bound of the [**mutual
+# information**](GLOSSARY.md#mutual-information) of the two embeddings: how many nats one tells about the other. But the
+# loss is never negative, so the bound is never above log B, *whatever the truth is* ([Poole et al.
+# 2019](https://arxiv.org/abs/1905.06922)). Student and teacher are equal below, and continuous, so the true information
+# is infinite.
 
 # %%
 torch.manual_seed(0)
@@ -363,18 +377,18 @@ print("two embeddings that share nothing: less than 0 certified")
 # other's negatives. `ContrastiveMemory(labels=...)` leaves them out; exercise 05.5 does it by hand.
 #
 # *Claim* of CRD: it beats soft targets, and together with them sometimes the teacher. *Since:* in section 8's table of
-# one recipe it is above the other losses of this lesson; a newer loss on logits (DKD, lesson 02) comes out higher there
-# and needs no memory.
+# one recipe it is above the other losses of this lesson; for the first pair a newer loss on logits (DKD, lesson 02)
+# comes out higher there, and it needs no memory.
 #
 # ## 6. When relations help
 #
-# The case that they seem made for: **few labels, many images.** 50 labelled digits, and 1,000 images that the teacher
-# has seen and nobody labels for the student. The student (32 hidden units) takes the cross-entropy of its 50 labels in
-# every step, and beside it one loss against the teacher on 50 of the 1,000 images, 100 steps in all. First weights,
-# order of the batches, optimiser and number of steps are the same for all arms of a seed. For InfoNCE a linear head is
-# learned too, for CRD its memory's two, with 256 negatives.
+# The case that they seem made for: **few labels, many [unlabelled](GLOSSARY.md#unlabelled-data) images.** 50 labelled
+# digits, and 1,000 images that the teacher has seen and nobody labels for the student. The student (32 hidden units)
+# takes the cross-entropy of its 50 labels in every step, and beside it one loss against the teacher on 50 of the 1,000
+# images, 100 steps in all. First weights, order of the batches, optimiser and number of steps are the same for all arms
+# of a seed. For InfoNCE a linear head is learned too, for CRD its memory's two, with 256 negatives.
 #
-# **Weights without taste.** A setting of k means: when training starts, the teacher's term pulls k times as hard at the
+# **Weights by one rule.** A setting of k means: when training starts, the teacher's term pulls k times as hard at the
 # first layer as the labels do (length of the gradient, measured on 100 images). Each loss is tried with k = 1 and 25 on
 # *validation* images of two seeds that appear nowhere else, and the better one is taken. Labels alone get the same
 # effort: no weight decay and 0.01.
@@ -509,12 +523,13 @@ print(report.verdict(result, "SP, setting 25"))
 
 # %% [markdown]
 # **Seen:** the same losses, nets and images; only the labels are more, and neither helps any longer. Lightly weighed
-# distances do no harm; heavily weighed similarities cost accuracy. With many labels start from a small weight, and keep
-# an arm with weight 0.
+# distances do no harm; heavily weighed similarities cost a little accuracy. With many labels start from a small weight,
+# and keep an arm with weight 0.
 #
 # ## 8. The published numbers
 #
-# CIFAR-100, one recipe of 240 epochs, test accuracy in per cent; RKD with both parts, CRD with its memory.
+# CIFAR-100, one recipe of 240 epochs, test accuracy in per cent; RKD with both parts, CRD with its memory. The numbers
+# are those of Tian et al. 2020, DKD's of Zhao et al. 2022.
 
 # %%
 published = pd.DataFrame(
@@ -531,8 +546,8 @@ print("RKD is below no teacher in both columns, CRD above soft targets in both")
 
 # %% [markdown]
 # Read small gaps with care: the spread from run to run is about ± 0.3, and some tables report the best test epoch. So
-# 64.52 against 64.60 is a draw; RKD's −0.6 and CRD's +2.2 are not nothing. A dash: we have no number of that recipe.
-# These students have all 50,000 labels, as in section 7.
+# 64.52 against 64.60 is a draw; RKD's −0.6 and CRD's +2.2 are not nothing. A dash: not copied here. These students have
+# all 50,000 labels, as in section 7.
 #
 # ## 9. Exercises
 #
