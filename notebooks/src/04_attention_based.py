@@ -5,13 +5,15 @@
 #
 # **You will be able to**
 #
-# - compute the attention map of a convolutional layer, and say what it keeps and what it throws away;
-# - tell the two published definitions of attention transfer apart, and say why a weight doesn't carry over;
+# - compute the [attention map](GLOSSARY.md#attention-map) of a convolutional layer, and say what it keeps and what it
+#   throws away;
+# - tell the two published definitions of [attention transfer](GLOSSARY.md#attention-transfer) apart, and say why a
+#   weight doesn't carry over;
 # - see for yourself whether a student that looks where its teacher looks is also more often right;
-# - compare self-attention of transformers of different widths.
+# - compare [self-attention](GLOSSARY.md#self-attention) of [transformers](GLOSSARY.md#transformer) of different widths.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb); what a convolution's channels are; for section 6, what queries, keys
-# and values are.
+# **Needs:** [lesson 01](01_soft_targets.ipynb); what a convolution's [channels](GLOSSARY.md#channel) are; for section
+# 6, what [queries, keys and values](GLOSSARY.md#query) are.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -54,10 +56,10 @@ LAYERS = [f"features.relu{number}" for number in (1, 2, 3)]
 #
 # $$Q_{hw} = \sum_c |A_{chw}|^p, \qquad m = \frac{Q}{\|Q\|_2}$$
 #
-# $A_{chw}$ is the activation of channel $c$ at the place in row $h$ and column $w$, and $p$ is the **power** (usually
-# 2). $Q$ says how active each place is. Read as one vector of H·W numbers it has the length $\|Q\|_2$, the root of the
-# sum of its squares; dividing by it gives $m$ the length 1, so that networks of different scale can be compared.
-# Nothing is learned here: the map is a summary of what the layer does anyway.
+# $A_{chw}$ is the activation of channel $c$ at the place in row $h$ and column $w$, and $p$ is the
+# [**power**](GLOSSARY.md#power) (usually 2). $Q$ says how active each place is. Read as one vector of H·W numbers it
+# has the length $\|Q\|_2$, the root of the sum of its squares; dividing by it gives $m$ the length 1, so that networks
+# of different scale can be compared. Nothing is learned here: the map is a summary of what the layer does anyway.
 
 # %%
 lab.show(attention_map)
@@ -115,7 +117,7 @@ assert seen["channels rotated among themselves"][1] == "another map"
 # Real images: MNIST's 28 × 28 digits. The teacher has 32 channels in each of its three layers. It was trained on 3,000
 # images and is shipped with the course: `checkpoints.load` checks its file and gives the network with the split of the
 # data that it was trained on (`data/README.md` says how it was trained, and with which command to train it anew).
-# `lab.taps` gives a network's activations by name, without changing the network.
+# `lab.taps` gives a network's activations [by name](GLOSSARY.md#tap).
 
 # %%
 teacher, split = checkpoints.load("mnist5k-cnn2d-32")
@@ -336,8 +338,8 @@ print("without labels for the convolutions the accuracy is the same, within 5 po
 # %% [markdown]
 # **Seen:** the loss does what it says, the maps come nearer to the teacher's at either weight. But looking where the
 # teacher looks doesn't make this student right. The copied weight costs more than twenty points, and the suspicion is
-# confirmed: for the convolutions the labels might as well not be there. About the weight of 3 we claim nothing: read
-# its interval in the table.
+# confirmed: without the labels, the convolutions lead to the same accuracy within five points. About the weight of 3 we
+# claim nothing: read its interval in the table.
 #
 # This is one pair, few labels and a short budget. The published CIFAR-100 numbers (top-1 in per cent, 240 epochs, from
 # [Tian et al. 2020](https://arxiv.org/abs/1910.10699); the spread between runs is about ± 0.3, and some tables
@@ -356,9 +358,9 @@ print("without labels for the convolutions the accuracy is the same, within 5 po
 #
 # ## 6. Self-attention
 #
-# A transformer's layer has attention in the literal sense: each token gives every token a share. A layer has several
-# *heads*. Each makes of every token a query, a key and a value of D features, the rows of $Q$, $K$ and $V$ ($Q$ is not
-# the map of section 1):
+# A transformer's layer has attention in the literal sense: each [token](GLOSSARY.md#token) gives every token a share. A
+# layer has several [*heads*](GLOSSARY.md#head). Each makes of every token a query, a key and a value of D features, the
+# rows of $Q$, $K$ and $V$ ($Q$ is not the map of section 1):
 #
 # $$S = Q K^\top / \sqrt D \;\text{(scores)}, \qquad P = \mathrm{softmax}(S) \;\text{(attention)}, \qquad
 # \text{output} = P\,V$$
@@ -367,7 +369,8 @@ print("without labels for the convolutions the accuracy is the same, within 5 po
 #
 # - **scores**, by mean squared error (TinyBERT): even what softmax ignores, a shift of a whole row, must match;
 # - **attention rows**, by divergence (MiniLM): each row is a probability distribution over tokens;
-# - **value relations**, by divergence (MiniLM): $\mathrm{softmax}(V V^\top/\sqrt D)$, which values are alike.
+# - [**value relations**](GLOSSARY.md#value-relations), by divergence (MiniLM): $\mathrm{softmax}(V V^\top/\sqrt D)$,
+#   which values are alike.
 #
 # The divergence is Kullback and Leibler's, as in lesson 01, here between two rows. Our tokens are the eight rows of
 # pixels of a digit. One attention layer, four heads; the teacher is 32 wide in all, the student 8.
@@ -467,9 +470,9 @@ print("attention comes nearer to the teacher's in both arms: yes")
 # through a quarter of the width. About accuracy we claim nothing: read the intervals in the table, and those of
 # another start, `KDREF_SEED=1000`.
 #
-# **Two bugs to know.** Padding counts unless it is masked, so that the loss of a sentence depends on its neighbours in
-# the batch; and scores of −10,000 at padded places, where only one side has them, swamp a squared error. Both functions
-# take a `mask`:
+# **Two bugs to know.** [Padding](GLOSSARY.md#padding) counts unless it is [masked](GLOSSARY.md#mask), so that the loss
+# of a sentence depends on its neighbours in the batch; and scores of −10,000 at padded places, where only one side has
+# them, swamp a squared error. Both functions take a `mask`:
 
 # %%
 short = scores.masked_fill(torch.tensor([False, False, False, True]), -10_000.0)  # the fourth token is padding
@@ -601,9 +604,9 @@ lab.quiz("04")
 # ## 9. When to use attention, and when not
 #
 # **Use attention maps** when teacher and student are of one family, with maps of the same places, and you want
-# something light to add to soft targets: nothing to train, any number of channels. Choose the weight on validation
-# images, from terms smaller than cross-entropy upwards. **Try self-attention relations** for transformers, also of
-# different widths.
+# something light to add to soft targets: nothing to train, any number of channels. Expect little: section 5 shows no
+# gain, and the published gains are small. Choose the weight on validation images, from terms smaller than cross-entropy
+# upwards. **Try self-attention relations** for transformers, also of different widths.
 #
 # **When not:** across families, unless you have measured that it helps; with a weight copied from another map size
 # (here it cost more than twenty points); for vectors without places, where a hint or a relation between examples fits;
