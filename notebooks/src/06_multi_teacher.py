@@ -5,13 +5,15 @@
 #
 # **You will be able to**
 #
-# - average teachers in two ways, and say which of them lets one teacher veto a class;
+# - average teachers in two ways, by [probabilities](GLOSSARY.md#average-of-probabilities) or by
+#   [logits](GLOSSARY.md#average-of-logits), and say which of them lets one teacher veto a class;
 # - write the loss against all teachers at once, and say below which value it cannot fall;
-# - see where teachers disagree, and what that tells about their errors;
+# - see where teachers [disagree](GLOSSARY.md#disagreement), and what that tells about their errors;
 # - choose weights that a bad teacher does not fool, and say which weights it does fool;
-# - judge from evidence whether an assistant between teacher and student is worth its training.
+# - judge from evidence whether an [assistant](GLOSSARY.md#assistant) between teacher and student is worth its training.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb).
+# **Needs:** [lesson 01](01_soft_targets.ipynb); for section 9, the capacity gap in [lesson
+# 02](02_response_based.ipynb), section 5.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -47,12 +49,13 @@ TEMPERATURE = 4.0  # lesson 01's; nothing in this lesson is tuned
 # ## 1. The idea
 #
 # Teachers know different things. One hospital has seen these diseases, another those; one model reads the picture,
-# another the spectrum. You can't deploy all of them, but you can let all of them teach **one** student. (In the speech
-# experiment of 2015 the teacher was such an **ensemble**: ten nets, distilled into one.)
+# another the spectrum. You can't deploy all of them, but you can let all of them teach [**one**
+# student](GLOSSARY.md#multi-teacher-distillation). (In the speech experiment of 2015 the teacher was such an
+# [**ensemble**](GLOSSARY.md#ensemble): ten nets, distilled into one.)
 #
-# Our teachers look at digits through different windows. The first gets the **Fourier** magnitudes of the image: how
-# much of each spatial frequency it has, and not where. The second gets the sums of the eight **rows**, the third those
-# of the **columns**. The student sees the plain pixels, and no labels.
+# Our teachers have different [views](GLOSSARY.md#view) of the digits. The first gets the **Fourier** magnitudes of the
+# image: how much of each spatial frequency it has, and not where. The second gets the sums of the eight **rows**, the
+# third those of the **columns**. The student sees the plain pixels, and no labels.
 
 # %%
 VIEWS = {
@@ -134,9 +137,9 @@ print("the one that sees pixels beats all three together, on every seed: yes")
 # $$\bar p_c = \sum_k w_k\, p_{kc} \qquad\qquad
 # \bar z_c = \sum_k w_k\, z_{kc} \;\Rightarrow\; \mathrm{softmax}(\bar z)_c \propto \prod_k p_{kc}^{w_k}$$
 #
-# The first is an arithmetic mean, the second a geometric one, brought to the sum 1. An *or* and an *and*: in the first
-# a class is likely if *one* teacher finds it likely, in the second if *every* teacher does. Statisticians call them the
-# linear and the logarithmic opinion pool; Hinton et al. allow both.
+# The first is an arithmetic mean, the second a [geometric](GLOSSARY.md#geometric-mean) one, brought to the sum 1. An
+# *or* and an *and*: in the first a class is likely if *one* teacher finds it likely, in the second if *every* teacher
+# does. Statisticians call them the linear and the logarithmic opinion pool; Hinton et al. allow both.
 
 # %%
 lab.show(average_probabilities)
@@ -145,7 +148,7 @@ lab.show(average_probabilities)
 # **By hand.** Two teachers, three classes. One says (0.98, 0.01, 0.01), the other (0.02, 0.49, 0.49). Arithmetic:
 # (0.50, 0.25, 0.25). Geometric: √(0.98 · 0.02) = 0.14 and √(0.01 · 0.49) = 0.07, of a sum of 0.28: (0.5, 0.25, 0.25).
 # The same! Now the second gets surer: (0.0002, 0.4999, 0.4999). Arithmetic: hardly a change. Geometric: 0.014 against
-# 0.0707 twice. The first class is out.
+# 0.0707 twice, so (0.09, 0.45, 0.45). The first class has lost.
 
 # %%
 for second in ([0.02, 0.49, 0.49], [0.0002, 0.4999, 0.4999]):
@@ -202,8 +205,8 @@ teachers_explorer(opinions, class_names=["3", "5", "8"])
 # \underbrace{\textstyle\sum_k w_{ki}\, \mathrm{KL}(p_{ki} \,\|\, \bar p_i)}_{\text{disagreement}}\Big]$$
 #
 # Should one average the losses or the probabilities? It makes no difference: they differ by the teachers' (weighted)
-# **Jensen-Shannon divergence**, which the student can't change. So the gradient is the same, and the loss of a perfect
-# student is not 0.
+# [**Jensen-Shannon divergence**](GLOSSARY.md#jensen-shannon-divergence), which the student can't change. So the
+# gradient is the same, and the loss of a perfect student is not 0.
 
 # %%
 lab.show(multi_teacher_loss)
@@ -329,12 +332,12 @@ assert result.loc["Fourier alone | logits", "difference"] < -0.04
 print("three views teach more than 4 points more than the best of them alone: yes")
 
 # %% [markdown]
-# - **Helped:** three half-blind teachers make a better student than the best of them alone, and a far better one than
-#   50 labels, though the student never saw a label, and sees what none of them sees.
+# - **Helped:** three half-blind teachers make a better student than the best of them alone, and a better one than 50
+#   labels do, though the student never saw a label. It learns to use the pixels, which none of the three sees.
 # - **Not as good as seeing all:** one teacher that looks at the pixels teaches more than the three together. More
 #   teachers are no aim in itself.
 # - **Probabilities or logits?** The table's verdict is that of one group of eight seeds, the difference is small, and
-#   other groups differ: we claim nothing. Where teachers are about equally loud, the two means say nearly the same.
+#   other groups of seeds may differ: we claim nothing.
 #
 # ## 5. Disagreement, seen
 #
@@ -389,7 +392,8 @@ print("on average, over 5 times as many: yes")
 #
 # ## 6. Whom to trust
 #
-# Equal weights trust everyone. Two ways to do better, both per example:
+# Equal weights trust everyone. Two other ways, both per example, by [confidence](GLOSSARY.md#confidence-weights) and by
+# [entropy](GLOSSARY.md#entropy-weights):
 #
 # $$\text{confidence (CA-MKD):}\quad w_{ki} = \frac{1}{K-1}\left(1 - \frac{e^{\ell_{ki}}}{\sum_j e^{\ell_{ji}}}\right),
 # \quad \ell_{ki} = \text{cross-entropy of teacher } k \text{ with label } y_i$$
@@ -540,16 +544,20 @@ assert (halves_runs.groupby("arm")["accuracy"].mean() > 0.7).all()
 print("students of both are right on more than 70 of 100 on average, by either mean: yes")
 
 # %% [markdown]
-# Neither teacher says "I don't know", and yet it works on average: on its own digits a teacher is sure, on a foreign
-# one mostly less so, and the surer one wins. There is luck in it: a net can be sure of what it has never seen, and then
-# a seed is lost (look at the width of the intervals; against 50 labels we claim nothing). If you know which teacher
+# Neither teacher says "I don't know", and yet it works on average. The likely reason: on its own digits a teacher is
+# sure, on a foreign one mostly less so, and the surer one wins. There is luck in it, for a net can be sure of what it
+# has never seen. Look at the width of the intervals; against 50 labels we claim nothing. If you know which teacher
 # knows which classes, say so: mask, or choose the teacher by the label where there is one (exercise 06.3's weights do).
 #
 # ## 8. Votes on triplets
 #
-# You et al. 2017, the first paper on several teachers by name, averages probabilities *and* lets the teachers vote on
-# features: of two examples j and k, which is nearer to i? Features of different teachers can't be averaged, votes can.
-# The student pays a hinge where it disagrees with the majority. A loud teacher has one vote like the others:
+# You et al. 2017 (*Learning from multiple teacher networks*) average probabilities *and* let the teachers vote on
+# features, [triplet](GLOSSARY.md#triplet) by triplet: of two examples j and k, which is nearer to i? Features of
+# different teachers can't be averaged, votes can. The student pays where it does not put the one that the majority
+# finds nearer nearer too, and by a margin. A loud teacher has one vote like the others.
+#
+# **By hand.** The majority has three examples at 0, 1 and 3; the student has them at 0, 3 and 1. With margin 1 the
+# three triplets cost 3 − 1 + 1, 3 − 2 + 1 and 2 − 1 + 1; the mean is 7/3.
 
 # %%
 line, other = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [3.0], [1.0]])
@@ -563,10 +571,10 @@ for council in (line[None], torch.stack([line, line, 1000 * other])):
 # **Claim** (TAKD, Mirzadeh et al. 2020): a large teacher is hard to copy for a small student; put an **assistant** of
 # middle size between them, distil teacher → assistant → student, and the student gets better. No new loss is needed.
 #
-# **Since:** Cho and Hariharan 2019 tried sequences of distillation and found them ineffective; stopping the
-# teacher early was what helped them. Son et al. 2021 blame errors that add up along the ladder. So, what comes out
-# here? Teacher: 100 hidden units on pixels. Assistant: 32. Student: 8, twelve times smaller than the teacher. Every
-# training has 20 epochs. The ladder costs an assistant's, so the fair opponent gets as many epochs more.
+# **Since:** Cho and Hariharan 2019 tried sequences of distillation and found them ineffective; stopping the teacher
+# early was what helped them. Son et al. 2021 blame errors that add up along the ladder. So, what comes out here?
+# Teacher: 100 hidden units on pixels. Assistant: 32. Student: 8, twelve times smaller than the teacher. Assistant and
+# students train for 20 epochs each. The ladder costs an assistant's, so the fair opponent gets as many epochs more.
 
 # %%
 LADDERS = {
