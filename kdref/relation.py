@@ -17,7 +17,7 @@ from torch import Tensor
 
 __all__ = ["correlation_congruence_loss", "probabilistic_transfer_loss", "similarity_preserving_loss"]
 
-_ALIKE = 1e-6  # squared difference of a row, on average: below it float32 leaves the gradient fewer than four digits
+_CLOSE = 1e-5  # a loss below it is worked out in float64: float32 leaves it, or its gradient, too few right digits
 _MOST_GAP = 2 - 2.0**-19  # of opposite examples, whose similarity's logarithm would be -inf; exact in float32
 
 
@@ -59,7 +59,7 @@ def similarity_preserving_loss(
     dtype = torch.promote_types(student_features.dtype, torch.float32)
     own, others = student_features.flatten(1).to(dtype), teacher_features.detach().flatten(1).to(dtype)
     value, gradient = _similarity_gap(own, others)
-    if dtype == torch.float32 and own.device.type != "mps" and len(own) * value < _ALIKE:  # Apple's GPUs lack float64
+    if dtype == torch.float32 and own.device.type != "mps" and len(own) * value < _CLOSE:  # Apple's GPUs lack float64
         value, gradient = _similarity_gap(own.double(), others.double())
     loss: Tensor = _WithGradient.apply(own, value, gradient)
     return loss
@@ -114,8 +114,7 @@ def correlation_congruence_loss(
     own, others = student_embeddings.to(dtype), teacher_embeddings.detach().to(dtype)
     with torch.no_grad():
         (student, parts), teacher = _cosine_gaps(own), _cosine_gaps(others)[0]
-        # Horner's scheme for (f(a) - f(b)) / (a - b), f(a) being Σ c_p aᵖ: cosines near 1 keep what they differ by,
-        # a - b, from the gaps
+        # Horner's scheme for (f(a) - f(b)) / (a - b), f(a) being Σ c_p aᵖ: a - b is exact, from the gaps
         a, b = 1 - student, 1 - teacher
         factors = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(1, order + 1)]
         at_b, quotient = torch.full_like(a, factors[-1]), torch.full_like(a, factors[-1])
@@ -174,17 +173,18 @@ def probabilistic_transfer_loss(
     own, others = student_embeddings.to(dtype), teacher_embeddings.detach().to(dtype)
     with torch.no_grad():
         student, parts = _cosine_gaps(own)
-        # Both rows sum to 1, so Σ p log(p/q) = Σ q (r log r - r + 1) with r = p/q: no term is negative, and in float64
-        # small ones don't cancel. The slope of a gap is ½ (r - 1) / (B Σk), with k = 1 - gap/2 and q = k / Σk.
+        # Both rows sum to 1, so Σ p log(p/q) = Σ q (r log r - r + 1) with r = p/q: no term is negative. The slope of a
+        # gap is ½ (r - 1) / (B Σk), with k = 1 - gap/2 and q = k / Σk.
         (short, size), (short_t, _) = _shortfalls(student), _shortfalls(_cosine_gaps(others)[0])
-        picks = (2 - student).div_(size)
-        excess = short.sub_(short_t).div_(picks)  # r - 1, well known also near 0
-        ratio = excess.to(torch.float32 if own.device.type == "mps" else torch.float64) + 1  # Apple's GPUs lack it
-        terms = ratio.log().mul_(ratio).sub_(ratio.sub_(1)).to(dtype)
-        value = torch.dot(picks.view(-1), terms.view(-1)) / picks.numel()
+        picks = (2 - student).div_(size).view(-1)
+        excess = short.sub_(short_t).view(-1).div_(picks)  # r - 1, well known also near 0
+        value = torch.dot(picks, _divergences(excess)) / picks.numel()
+        if dtype == torch.float32 and own.device.type != "mps" and value < _CLOSE:  # Apple's GPUs lack float64
+            value = torch.dot(picks, _divergences(excess.double()).to(dtype)) / picks.numel()
         gradient = None
         if own.requires_grad:
-            slope = excess.mul_((_MOST_GAP - student).sign_()).div_(size * picks.numel())  # 0 where gaps were cut
+            uncut = (_MOST_GAP - student).sign_()  # 0 where gaps were cut
+            slope = excess.view_as(student).mul_(uncut).div_(size * picks.numel())
             gradient = _rows_gradient(_with_transpose(slope), student, *parts)
     loss: Tensor = _WithGradient.apply(own, value, gradient)
     return loss
@@ -213,15 +213,16 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        _refuse_second_derivative()
+        if torch.is_grad_enabled():  # only where a graph of the backward pass is asked for
+            raise RuntimeError("this loss has no second derivative: call backward or grad without create_graph=True")
         return (grad * ctx.saved_tensors[0]).to(grad.dtype), None, None
 
 
 def _cosine_gaps(rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:  # (B, D) -> (B, B), ...
     """One minus the cosines between rows, 1 with a row of zeros; and what their gradient needs.
 
-    As ½ ‖x̂_i - x̂_j‖², x̂ being rows at length 1: far from zero all cosines are near 1, and what they differ by is lost
-    in a product of float32. In unit rows less their mean, r = x̂ - m, it is kept.
+    As ½ ‖x̂_i - x̂_j‖² of rows at length 1: a product in float32 loses what cosines near 1 differ by, unit rows less
+    their mean, r = x̂ - m, keep it.
     """
     inverse = _inverse_lengths(rows)
     unit = rows * inverse
@@ -233,10 +234,8 @@ def _cosine_gaps(rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:  # (B, D) -
 
 
 def _rows_gradient(weights: Tensor, gaps: Tensor, unit: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:  # (B, D)
-    """The gradient of rows in one matrix product, from W = S + Sᵀ for the gradient S of their gaps.
-
-    ∂loss/∂x_i = -(Σ_j W_ij (r_j - cos_ij r_i) + m Σ_j W_ij gap_ij) / ‖x_i‖. Overwrites the weights.
-    """
+    """The gradient of rows in one matrix product, from W = S + Sᵀ for the gradient S of their gaps; overwrites W."""
+    # ∂loss/∂x_i = -(Σ_j W_ij (r_j - cos_ij r_i) + m Σ_j W_ij gap_ij) / ‖x_i‖
     weights.mul_(-inverse)
     of_mean = (weights * gaps).sum(dim=1)
     weights.diagonal().sub_(weights.sum(dim=1) - of_mean)
@@ -268,15 +267,15 @@ def _shortfalls(gaps: Tensor) -> tuple[Tensor, Tensor]:  # (B, B) -> (B, B), (B,
     return (gaps - mean).div_(size), size
 
 
+def _divergences(excess: Tensor) -> Tensor:
+    """r log r - r + 1 from r - 1, which rounding may bring to -1."""
+    return torch.log1p(excess.clamp(min=2.0**-24 - 1)).mul_(excess + 1).sub_(excess)
+
+
 def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (..., N, D) -> (..., M, N)
     """Inner products in the precision of the input, also where autocast would round them."""
     with torch.autocast(rows.device.type, enabled=False):
         return rows @ columns.mT
-
-
-def _refuse_second_derivative() -> None:
-    if torch.is_grad_enabled():  # only where a graph of the backward pass is asked for
-        raise RuntimeError("this loss has no second derivative: call backward or grad without create_graph=True")
 
 
 def _check_features(student: Tensor, teacher: Tensor) -> None:

@@ -238,6 +238,22 @@ def test_features_far_from_zero_keep_their_precision() -> None:
     assert_close(probabilistic_transfer_loss(student, teacher).double(), exact, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_neighbour_that_the_teacher_alone_finds_opposite_stays_finite(dtype: torch.dtype) -> None:
+    """Its p is the smallest there is and its q the largest: their ratio, less 1, rounds to -1."""
+    teacher, student = torch.ones(512, 1, dtype=dtype), -torch.ones(512, 1, dtype=dtype)
+    teacher[1], student[:2] = -1, 1
+    student.requires_grad_()
+    value = probabilistic_transfer_loss(student, teacher)
+    value.backward()
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+    own, others = (x.detach().double() for x in (student, teacher))
+    q, p = (((1 + x @ x.mT) / 2).clamp(min=2.0**-20) for x in (own, others))
+    q, p = (x / x.sum(dim=1, keepdim=True) for x in (q, p))
+    assert_close(value.double(), (p * (p / q).log()).sum(dim=1).mean(), rtol=1e-4, atol=0)
+
+
 def test_autocast_does_not_round_the_products() -> None:
     for loss in every():
         student = STUDENT.float()
