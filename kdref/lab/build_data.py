@@ -1,7 +1,8 @@
 """Make the embedded files: ``python -m kdref.lab.build_data digits``.
 
 Each builder returns bytes that do not depend on the machine, so that a restored file has the hash it had. Nothing is
-downloaded: the sources come with packages of the test requirements, and with seglearn for the smartwatch.
+downloaded: the sources come with packages of the test requirements, with seglearn for the smartwatch, and for the
+sentences with the source archive of vaderSentiment.
 """
 
 import argparse
@@ -15,10 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from kdref.lab import snippets as sentences
+from kdref.lab.build_snippets import snippets
 from kdref.lab.build_watch import watch
 from kdref.lab.data import FILES, data_folder
 
-__all__ = ["BUILDERS", "build", "main"]
+__all__ = ["BUILDERS", "EXPECTED", "build", "main"]
+
+EXPECTED = {**FILES, sentences.NAME: sentences.FILE}
 
 
 def digits() -> bytes:
@@ -46,6 +51,7 @@ BUILDERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "digits": ("digits.npy", digits),
     "mnist5k": ("mnist5k.csv.gz", mnist5k),
     "watch": ("watch.npy", watch),
+    "snippets": (sentences.NAME, snippets),
 }
 
 
@@ -64,7 +70,7 @@ def build(name: str, folder: Path) -> Path:
     """
     file, builder = BUILDERS[name]
     content = builder()
-    found, expected = hashlib.sha256(content).hexdigest(), FILES[file].sha256
+    found, expected = hashlib.sha256(content).hexdigest(), EXPECTED[file].sha256
     if found != expected:
         raise ValueError(f"{file} was built with SHA-256 {found}, expected {expected}: the source package has changed")
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(BUILDERS)}")
     for name in options.names or BUILDERS:
         path = build(name, options.to or data_folder())
-        sys.stdout.write(f"{path}  {FILES[path.name].sha256}\n")
+        sys.stdout.write(f"{path}  {EXPECTED[path.name].sha256}\n")
 
 
 if __name__ == "__main__":
