@@ -28,6 +28,7 @@ _METHODS = {
     "feature_overhaul": ("activation_boundary_loss", "margin_relu", "negative_margin", "overhaul_loss"),
     "feature_reuse": ("ReusedClassifier",),
     "feature_review": ("ReviewFusion", "hierarchical_context_loss"),
+    "language": ("fused_linear_loss", "token_divergence", "token_loss"),
     "multi_teacher": ("average_logits", "average_probabilities", "disagreement", "multi_teacher_loss"),
     "multi_teacher_triplets": ("triplet_dissimilarity_loss",),
     "multi_teacher_weights": ("confidence_weights", "entropy_weights"),
@@ -49,7 +50,15 @@ _METHODS = {
         "ridge_self_distillation",
     ),
     "self_supervised": ("DinoCenter", "EmaTeacher", "dino_loss", "output_information"),
+    "sequence": ("on_policy_loss", "rejection_sample", "sequence_level_loss", "speculative_acceptance"),
+    "sequence_enumeration": (
+        "enumerate_sequences",
+        "markov_logits",
+        "sequence_kl_divergence",
+        "sequence_log_prob",
+    ),
     "soft_targets": ("distillation_loss", "kl_divergence", "soft_target_loss", "softened_probabilities"),
+    "speculative": ("expected_tokens_per_call", "speculative_decoding", "speculative_sample"),
     "standardized": ("dist_loss", "standardize_logits", "standardized_kd_loss"),
 }
 

@@ -1,0 +1,265 @@
+"""Sequence-level distillation: learning from sequences that the teacher, or the student itself, has drawn.
+
+Source: Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016, https://arxiv.org/abs/1606.07947; the other
+papers stand at their functions. Exact divergences of tiny languages are in sequence_enumeration.py, decoding with a
+draft model is in speculative.py. Lesson: notebooks/12_reasoning.ipynb.
+
+Needs only torch: copy this file into your project as it is.
+Shapes: B sequences, L tokens, V vocabulary, K samples per problem; ``...`` is any number of leading axes.
+Logits at position t are those from which token t is drawn: shift a language model's output by one position first.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["on_policy_loss", "rejection_sample", "sequence_level_loss", "speculative_acceptance"]
+
+
+def sequence_level_loss(
+    student_logits: Tensor,  # (..., L, V)
+    teacher_tokens: Tensor,  # (..., L)
+    *,
+    mask: Tensor | None = None,  # (..., L)
+    num_tokens: float | Tensor | None = None,
+) -> Tensor:  # ()
+    r"""Cross-entropy with sequences that the teacher wrote (sequence-level KD): fine-tuning on generated text.
+
+    .. math::
+        \frac1N \sum_{i,t} -\log q(y_{it} \mid y_{i,<t}), \qquad y_i \sim P
+
+    For sequences *drawn* from the teacher, N times this estimates the sequences' divergence KL(P‖Q) plus the teacher's
+    entropy. Kim and Rush took the best sequence of a beam instead, which teaches the teacher's mode. No logits of the
+    teacher are needed: this is how the distilled DeepSeek-R1 models were made.
+
+    Args:
+        student_logits: Raw scores of the student reading the teacher's tokens, shape ``(..., L, V)``. Receives the
+            gradient.
+        teacher_tokens: What the teacher wrote, shape ``(..., L)``, int64.
+        mask: True where a token counts (the answer with its end-of-sequence token, not the prompt or padding), bool.
+            What stands at the other positions, even NaN, does not matter.
+        num_tokens: What the sum is divided by. None takes this batch's unmasked tokens; give the whole batch's number
+            when it is split into micro-batches, so that their losses add up.
+
+    Returns:
+        Scalar loss in nats per token, at least 0; 0 with a gradient path where no token counts.
+
+    Raises:
+        TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
+        ValueError: If the shapes don't fit or there is no token.
+
+    Example:
+        >>> sequence_level_loss(torch.zeros(1, 3, 4), torch.tensor([[0, 3, 1]]))  # log 4
+        tensor(1.3863)
+
+    Source: Kim and Rush 2016, Section 3.2; DeepSeek-AI, "DeepSeek-R1", 2025, https://arxiv.org/abs/2501.12948,
+    Section 2.4 (of version 1).
+    """
+    _check_any_token(teacher_tokens)
+    return _mean_over_drawn(-_drawn_log_probs(student_logits, teacher_tokens, mask, 1.0), mask, num_tokens)
+
+
+def on_policy_loss(
+    student_logits: Tensor,  # (..., L, V)
+    teacher_logits: Tensor,  # (..., L, V)
+    student_tokens: Tensor,  # (..., L)
+    *,
+    mask: Tensor | None = None,  # (..., L)
+    num_tokens: float | Tensor | None = None,
+    temperature: float = 1.0,
+    whole_sequence: bool = True,
+    baseline: float | Tensor = 0.0,
+) -> Tensor:  # ()
+    r"""Log-ratio of sequences that the student drew, with the gradient of the reverse divergence KL(Q‖P).
+
+    .. math::
+        r_t = \log q(y_t \mid y_{<t}) - \log p(y_t \mid y_{<t}), \qquad
+        \nabla = \frac1N \sum_{i,t} \Big(\sum_{u \ge t} r_{iu} - b\Big)\, \nabla \log q(y_{it} \mid y_{i,<t}),
+        \qquad y_i \sim Q
+
+    Differentiating the sampled :math:`r_t` itself has an expected gradient of exactly zero: the student's tokens depend
+    on its weights, and autograd does not see that. Here the advantage, the bracket, is a constant times log q. The
+    value is the mean of r, an estimate of the divergence per token that single batches may push below 0.
+
+    Args:
+        student_logits: The student's raw scores on its own sequences, shape ``(..., L, V)``. Receives the gradient.
+        teacher_logits: The teacher's on the same, same shape. Treated as a constant. A token that it excludes with -inf
+            makes the loss NaN: the divergence is infinite, and no gradient leads out.
+        student_tokens: What the student drew at this temperature and with these weights, shape ``(..., L)``, int64.
+        mask: True where a token counts (with the end-of-sequence token, without prompt and padding), bool.
+        num_tokens: What the sum is divided by. None takes the unmasked tokens of this batch: where the student decides
+            on the length, that mean's expected gradient is not exactly the divergence's; any fixed number's is.
+        temperature: :math:`\tau > 0`, of both.
+        whole_sequence: True: a token answers for all that follows it, which gives the gradient of the sequences'
+            divergence. False: for itself only, which gives that of the tokens' divergences with the prefixes held
+            fixed; less noise, and blind to where a token leads.
+        baseline: :math:`b`, in nats, one number or a tensor that broadcasts to ``(..., L)``. It must not depend on the
+            token it is taken from; then it changes the noise and not the expected gradient.
+
+    Returns:
+        Scalar loss in nats per token; 0 with a gradient path where no token counts.
+
+    Raises:
+        TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
+        ValueError: If the shapes don't fit, there is no token or the temperature is not positive.
+
+    Example:
+        >>> student = torch.zeros(1, 1, 2, requires_grad=True)
+        >>> on_policy_loss(student, torch.tensor([[[1.0, 3.0]]]).log(), torch.tensor([[0]])).backward()
+        >>> student.grad  # it drew token 0, and log ½ - log ¼ = log 2 is too much: away from it
+        tensor([[[ 0.3466, -0.3466]]])
+
+    Source: Gu et al., "MiniLLM", ICLR 2024, https://arxiv.org/abs/2306.08543, Section 2.2 (whole sequences); Agarwal et
+    al., "On-Policy Distillation of Language Models", ICLR 2024, https://arxiv.org/abs/2306.13649 (prefixes held fixed).
+    """
+    _check_same_shape(student_logits, teacher_logits)
+    _check_any_token(student_tokens)
+    log_q = _drawn_log_probs(student_logits, student_tokens, mask, temperature)
+    ratio = log_q.detach() - _drawn_log_probs(teacher_logits.detach(), student_tokens, mask, temperature)
+    advantage = ratio.flip(-1).cumsum(dim=-1).flip(-1) if whole_sequence else ratio
+    if isinstance(baseline, Tensor):
+        baseline = baseline.detach()
+    carrier = log_q - log_q.detach()  # zero, with the gradient of log q
+    return _mean_over_drawn(ratio + (advantage - baseline) * carrier, mask, num_tokens)
+
+
+def rejection_sample(
+    accepted: Tensor,  # (..., K)
+    *,
+    keep: int = 1,
+) -> Tensor:  # (..., K)
+    r"""Which of K samples per problem to learn from: the first few that were accepted.
+
+    A kept sample follows the teacher's own distribution given that it is accepted, since samples are drawn
+    independently and nothing but acceptance decides. Choosing the shortest or the likeliest would not. Problems without
+    an accepted sample drop out, so those that are left are easier: compare their number with the problems'.
+
+    Args:
+        accepted: Whether each sample passed the check (a right final answer, say), shape ``(..., K)``, bool.
+        keep: How many to keep of each problem at most, at least 1; K keeps all, and lets easy problems outweigh hard
+            ones.
+
+    Returns:
+        Mask of the kept samples, shape ``(..., K)``, bool.
+
+    Raises:
+        TypeError: If ``accepted`` is not bool.
+        ValueError: If there is no sample axis or ``keep`` is below 1.
+
+    Example:
+        >>> rejection_sample(torch.tensor([[False, True, True], [False, False, False]]))
+        tensor([[False,  True, False],
+                [False, False, False]])
+
+    Source: DeepSeek-AI, "DeepSeek-R1", 2025, https://arxiv.org/abs/2501.12948, Section 2.3.3 (of version 1): several
+    responses per prompt, only the correct ones retained. How many to keep of each is our parameter.
+    """
+    if accepted.dtype != torch.bool:
+        raise TypeError(f"accepted must be bool, got {accepted.dtype}: compare the answers first")
+    if accepted.dim() == 0:
+        raise ValueError("accepted needs an axis of samples at the end, got a single value")
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}: it is how many samples of a problem may stay")
+    return accepted & (accepted.cumsum(dim=-1) <= keep)
+
+
+def speculative_acceptance(
+    student_probabilities: Tensor,  # (..., V)
+    teacher_probabilities: Tensor,  # (..., V)
+) -> Tensor:  # (...)
+    r"""Probability that speculative decoding accepts a token which the student drafts: one minus total variation.
+
+    .. math::
+        \alpha = \sum_v \min(p_v, q_v) = 1 - \tfrac12 \sum_v |p_v - q_v|
+
+    Pass probabilities at the temperature of decoding, not logits. A draft model is as good as this number on the
+    prefixes that *it* is asked about; no KL divergence gives it.
+
+    Args:
+        student_probabilities: The draft model's, :math:`q`, shape ``(..., V)``. Receives the gradient.
+        teacher_probabilities: The model's whose text is wanted, :math:`p`, same shape. Treated as a constant. Where its
+            vocabulary is the larger one, give the student probability 0 there.
+
+    Returns:
+        Acceptance per position, shape ``(...)``, in [0, 1].
+
+    Raises:
+        TypeError: If they are not floating point.
+        ValueError: If the shapes differ or there is no vocabulary axis.
+
+    Example:
+        >>> speculative_acceptance(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.75, 0.0, 0.25]))
+        tensor(0.5000)
+
+    Source: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+    https://arxiv.org/abs/2211.17192, Section 3.2; as a loss to distil with: Zhou et al., "DistillSpec", ICLR 2024,
+    https://arxiv.org/abs/2310.08461.
+    """
+    _check_probabilities(student_probabilities)
+    _check_probabilities(teacher_probabilities)
+    _check_same_shape(student_probabilities, teacher_probabilities)
+    dtype = torch.promote_types(student_probabilities.dtype, torch.float32)
+    return torch.minimum(student_probabilities.to(dtype), teacher_probabilities.detach().to(dtype)).sum(dim=-1)
+
+
+def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+    """Log-probability of each drawn token, (..., L); 0 where the mask is false, whatever stands there."""
+    _check_logits(logits)
+    _check_drawn(logits, tokens, mask)
+    _check_temperature(temperature)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
+        logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
+    log_probs = F.log_softmax(logits, dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
+    return log_probs if mask is None else log_probs.masked_fill(~mask, 0.0)
+
+
+def _mean_over_drawn(values: Tensor, mask: Tensor | None, num_tokens: float | Tensor | None) -> Tensor:
+    """Sum over tokens by their number; masked ones are zero already."""
+    if num_tokens is None:
+        num_tokens = values.numel() if mask is None else mask.sum().clamp(min=1)
+    return values.sum() / num_tokens
+
+
+def _check_drawn(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
+    if tokens.dtype != torch.int64:
+        raise TypeError(f"tokens must be int64 ids, got {tokens.dtype}: convert them with tokens.long()")
+    if logits.shape[:-1] != tokens.shape or tokens.dim() == 0:
+        raise ValueError(
+            f"expected logits (..., L, V) and tokens (..., L), got {tuple(logits.shape)} and {tuple(tokens.shape)}"
+        )
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"mask must be bool, got {mask.dtype}: True where a token counts, as in mask.bool()")
+    if mask is not None and mask.shape != tokens.shape:
+        raise ValueError(f"mask must have the shape of the tokens {tuple(tokens.shape)}, got {tuple(mask.shape)}")
+
+
+def _check_any_token(tokens: Tensor) -> None:
+    if tokens.numel() == 0:
+        raise ValueError(f"there is no token (shape {tuple(tokens.shape)}), and the mean of nothing is undefined")
+
+
+def _check_probabilities(probabilities: Tensor) -> None:
+    if not probabilities.is_floating_point():
+        raise TypeError(f"probabilities must be floating point, got {probabilities.dtype}")
+    if probabilities.dim() == 0 or probabilities.shape[-1] == 0:
+        raise ValueError(f"probabilities need a vocabulary axis at the end, got shape {tuple(probabilities.shape)}")
+
+
+def _check_logits(logits: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
+    if logits.dim() == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits need a class axis at the end, got shape {tuple(logits.shape)}")
+
+
+def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student and teacher must have the same shape, got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+        raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")

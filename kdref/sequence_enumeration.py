@@ -1,0 +1,220 @@
+"""Sequences and their probabilities: what a language model says of whole sequences, counted out for tiny languages.
+
+Source: Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016, https://arxiv.org/abs/1606.07947 (Section 3).
+Losses on drawn sequences are in sequence.py. Lesson: notebooks/12_reasoning.ipynb.
+
+Needs only torch: copy this file into your project as it is.
+Shapes: N sequences, L tokens, V vocabulary; ``...`` is any number of leading axes.
+Logits at position t are those from which token t is drawn: shift a language model's output by one position first.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["enumerate_sequences", "markov_logits", "sequence_kl_divergence", "sequence_log_prob"]
+
+MOST_SEQUENCES = 10_000_000
+
+
+def enumerate_sequences(*, vocabulary: int, length: int) -> Tensor:  # (V**L, L)
+    r"""Every sequence of a length, each once, in alphabetical order.
+
+    A sum over its rows is exact: use it to check an estimate that draws sequences, not to train with.
+
+    Args:
+        vocabulary: V, the number of tokens, at least 1.
+        length: L, at least 1. There are :math:`V^L` sequences, and ten million at most are made.
+
+    Returns:
+        Tokens, shape ``(V**L, L)``, int64.
+
+    Raises:
+        ValueError: If vocabulary or length is below 1, or there are too many sequences.
+
+    Example:
+        >>> enumerate_sequences(vocabulary=2, length=2).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+    Source: Kim and Rush 2016, Section 3.2, the set that their sum runs over.
+    """
+    if vocabulary < 1 or length < 1:
+        raise ValueError(f"vocabulary and length must be at least 1, got {vocabulary} and {length}")
+    if vocabulary**length > MOST_SEQUENCES:
+        raise ValueError(f"{vocabulary}**{length} sequences are more than {MOST_SEQUENCES}: draw some instead")
+    grid = torch.meshgrid(*[torch.arange(vocabulary)] * length, indexing="ij")
+    return torch.stack(grid, dim=-1).reshape(-1, length)
+
+
+def markov_logits(
+    initial_logits: Tensor,  # (V,)
+    transition_logits: Tensor,  # (V, V)
+    tokens: Tensor,  # (..., L)
+) -> Tensor:  # (..., L, V)
+    r"""Next-token logits of a language in which a token depends on the one before it only.
+
+    .. math::
+        z_1 = \text{initial}, \qquad z_t = \text{transition}_{y_{t-1}} \quad (t > 1)
+
+    The smallest language in which what is drawn now decides what is asked later.
+
+    Args:
+        initial_logits: Raw scores of the first token, shape ``(V,)``. Receives a gradient.
+        transition_logits: Row v holds the raw scores of the token after v, shape ``(V, V)``. Receives a gradient.
+        tokens: Sequences, shape ``(..., L)``, int64. The last token is not used.
+
+    Returns:
+        Raw scores at every position, shape ``(..., L, V)``.
+
+    Raises:
+        TypeError: If the logits are not floating point or the tokens not int64.
+        ValueError: If the shapes don't fit.
+
+    Example:
+        >>> sticky = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
+        >>> markov_logits(torch.zeros(2), sticky, torch.tensor([[1, 0, 0]])).tolist()
+        [[[0.0, 0.0], [0.0, 5.0], [5.0, 0.0]]]
+
+    Source: Shannon, "A Mathematical Theory of Communication", 1948, Section 3, the first-order approximation.
+    """
+    _check_logits(initial_logits)
+    _check_logits(transition_logits)
+    if initial_logits.dim() != 1 or transition_logits.shape != (len(initial_logits), len(initial_logits)):
+        raise ValueError(
+            f"expected initial logits (V,) and transitions (V, V), got {tuple(initial_logits.shape)} and "
+            f"{tuple(transition_logits.shape)}"
+        )
+    _check_drawn(initial_logits.expand(*tokens.shape, -1), tokens, None)
+    first = initial_logits.expand(*tokens.shape[:-1], 1, -1)
+    return torch.cat([first, transition_logits[tokens[..., :-1]]], dim=-2)
+
+
+def sequence_kl_divergence(
+    student_logits: Tensor,  # (..., N, L, V)
+    teacher_logits: Tensor,  # (..., N, L, V)
+    tokens: Tensor,  # (..., N, L)
+    *,
+    mask: Tensor | None = None,  # (..., N, L)
+    temperature: float = 1.0,
+) -> Tensor:  # (...)
+    r"""Divergence of the student's from the teacher's distribution over whole sequences, by exact enumeration.
+
+    .. math::
+        \mathrm{KL}(P \,\|\, Q) = \sum_n P(y_n) \log \frac{P(y_n)}{Q(y_n)}
+        = \sum_t \mathrm{E}_{y_{<t} \sim P}\, \mathrm{KL}\big(p(\cdot \mid y_{<t}) \,\|\, q(\cdot \mid y_{<t})\big)
+
+    By the chain rule on the right, token-level distillation on sequences that the teacher draws *is* sequence-level
+    distillation; on other sequences it is not. Swap the arguments for the reverse divergence.
+
+    Args:
+        student_logits: The student's raw scores on every sequence, shape ``(..., N, L, V)``. Receives the gradient.
+        teacher_logits: The teacher's, same shape. Treated as a constant.
+        tokens: Every sequence that the teacher may write, each once, shape ``(..., N, L)``, int64: a sum that leaves
+            some out is not a divergence.
+        mask: True where a token counts, shape ``(..., N, L)``, bool; False after the end of a shorter sequence.
+        temperature: :math:`\tau > 0`, of both.
+
+    Returns:
+        Divergence per language, shape ``(...)``, in nats per sequence, at least 0.
+
+    Raises:
+        TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
+        ValueError: If the shapes don't fit or the temperature is not positive.
+
+    Example:
+        >>> tokens = enumerate_sequences(vocabulary=2, length=3)
+        >>> sure = torch.tensor([50.0, 0.0]).expand(8, 3, 2)
+        >>> sequence_kl_divergence(torch.zeros(8, 3, 2), sure, tokens)  # three fair coins: 3 log 2
+        tensor(2.0794)
+
+    Source: Kim and Rush 2016, Section 3.2, the loss that they approximate; the chain rule: Cover and Thomas, "Elements
+    of Information Theory", Theorem 2.5.3.
+    """
+    _check_same_shape(student_logits, teacher_logits)
+    if tokens.dim() < 2:
+        raise ValueError(f"expected tokens (..., N, L), got {tuple(tokens.shape)}")
+    log_q = _drawn_log_probs(student_logits, tokens, mask, temperature).sum(dim=-1)
+    log_p = _drawn_log_probs(teacher_logits.detach(), tokens, mask, temperature).sum(dim=-1)
+    terms = log_p.exp() * (log_p - log_q)
+    return terms.masked_fill(log_p == -torch.inf, 0.0).sum(dim=-1)  # what the teacher never writes costs nothing
+
+
+def sequence_log_prob(
+    logits: Tensor,  # (..., L, V)
+    tokens: Tensor,  # (..., L)
+    *,
+    mask: Tensor | None = None,  # (..., L)
+    temperature: float = 1.0,
+) -> Tensor:  # (...)
+    r"""Log-probability that a language model gives to whole sequences.
+
+    .. math::
+        \log Q(y) = \sum_t \log q(y_t \mid y_{<t})
+
+    The sum, not the mean over tokens: the mean is no probability's logarithm, and ranks long sequences too high.
+
+    Args:
+        logits: Raw scores at every position, shape ``(..., L, V)``. Receives the gradient.
+        tokens: The tokens drawn there, shape ``(..., L)``, int64, each in [0, V) where the mask is true.
+        mask: True where a token counts, shape ``(..., L)``, bool. Build it from lengths: a mask made from token ids
+            drops the end-of-sequence token wherever padding has the same id. None counts all.
+        temperature: :math:`\tau > 0`, at which the sequences were drawn.
+
+    Returns:
+        Log-probability per sequence, shape ``(...)``, in nats, at most 0; 0 where no token counts.
+
+    Raises:
+        TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
+        ValueError: If the shapes don't fit or the temperature is not positive.
+
+    Example:
+        >>> sequence_log_prob(torch.zeros(1, 3, 2), torch.tensor([[0, 1, 1]]))  # 3 log ½
+        tensor([-2.0794])
+
+    Source: Kim and Rush 2016, Section 2.1.
+    """
+    return _drawn_log_probs(logits, tokens, mask, temperature).sum(dim=-1)
+
+
+def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+    """Log-probability of each drawn token, (..., L); 0 where the mask is false, whatever stands there."""
+    _check_logits(logits)
+    _check_drawn(logits, tokens, mask)
+    _check_temperature(temperature)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
+        logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
+    log_probs = F.log_softmax(logits, dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
+    return log_probs if mask is None else log_probs.masked_fill(~mask, 0.0)
+
+
+def _check_drawn(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
+    if tokens.dtype != torch.int64:
+        raise TypeError(f"tokens must be int64 ids, got {tokens.dtype}: convert them with tokens.long()")
+    if logits.shape[:-1] != tokens.shape or tokens.dim() == 0:
+        raise ValueError(
+            f"expected logits (..., L, V) and tokens (..., L), got {tuple(logits.shape)} and {tuple(tokens.shape)}"
+        )
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"mask must be bool, got {mask.dtype}: True where a token counts, as in mask.bool()")
+    if mask is not None and mask.shape != tokens.shape:
+        raise ValueError(f"mask must have the shape of the tokens {tuple(tokens.shape)}, got {tuple(mask.shape)}")
+
+
+def _check_logits(logits: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
+    if logits.dim() == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits need a class axis at the end, got shape {tuple(logits.shape)}")
+
+
+def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student and teacher must have the same shape, got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+        raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")

@@ -1,0 +1,217 @@
+"""Speculative decoding: a student drafts, the teacher checks, and what comes out is the teacher's, in fewer calls.
+
+Source: Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
+https://arxiv.org/abs/2211.17192 (Algorithm 1). The acceptance that a draft model is distilled for is in sequence.py.
+Lesson: notebooks/12_reasoning.ipynb.
+
+Needs only torch: copy this file into your project as it is.
+Shapes: B sequences, K drafted tokens, L tokens, V vocabulary; ``...`` is any number of leading axes.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["expected_tokens_per_call", "speculative_decoding", "speculative_sample"]
+
+
+def speculative_sample(
+    draft_tokens: Tensor,  # (B, K)
+    student_probabilities: Tensor,  # (B, K, V)
+    teacher_probabilities: Tensor,  # (B, K + 1, V)
+    *,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:  # (B, K + 1), (B,)
+    r"""Keep drafted tokens up to the first that is rejected, and add one: together a draw from the teacher.
+
+    .. math::
+        P(\text{accept } v) = \min\!\Big(1, \frac{p_v}{q_v}\Big), \qquad
+        \text{after a rejection } v \sim \frac{\max(0, p_v - q_v)}{\sum_u \max(0, p_u - q_u)}
+
+    When all are accepted, the added token is drawn from the teacher. The result is exact only if every draft was drawn
+    from the very q that is given here: same temperature, same truncation, same precision. A greedy draft has q = 1 on
+    its token.
+
+    Args:
+        draft_tokens: What the student drew, one after the other, shape ``(B, K)``, int64. K may be 0.
+        student_probabilities: The distributions :math:`q` it drew them from, shape ``(B, K, V)``.
+        teacher_probabilities: The teacher's :math:`p` at the same positions and at the one after them, shape
+            ``(B, K + 1, V)``. Where its vocabulary is the larger one, give the student probability 0 there.
+        generator: Draws the decisions; on the device of the tensors. None uses torch's global one.
+
+    Returns:
+        Tokens, shape ``(B, K + 1)``, int64, and how many of them count, shape ``(B,)``, from 1 to K + 1. What stands
+        after those is -1.
+
+    Raises:
+        TypeError: If the probabilities are not floating point or the tokens not int64.
+        ValueError: If the shapes don't fit.
+
+    Example:
+        >>> student, teacher = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+        >>> speculative_sample(torch.tensor([[1]]), student, teacher)  # accepted: p > q; then one of the teacher's
+        (tensor([[1, 0]]), tensor([2]))
+        >>> speculative_sample(torch.tensor([[0]]), student, teacher)  # rejected: p = 0; replaced
+        (tensor([[ 1, -1]]), tensor([1]))
+
+    Source: Leviathan et al. 2023, Algorithm 1.
+    """
+    _check_probabilities(student_probabilities)
+    _check_probabilities(teacher_probabilities)
+    _check_drafts(draft_tokens, student_probabilities, teacher_probabilities)
+    dtype = torch.promote_types(teacher_probabilities.dtype, torch.float32)
+    q, p = student_probabilities.detach().to(dtype), teacher_probabilities.detach().to(dtype)
+    at_draft = draft_tokens[..., None]
+    q_drafted, p_drafted = q.gather(-1, at_draft).squeeze(-1), p[:, :-1].gather(-1, at_draft).squeeze(-1)
+    chance = torch.rand(q_drafted.shape, generator=generator, dtype=dtype, device=p.device)
+    accepted = (chance * q_drafted < p_drafted).cumprod(dim=-1).sum(dim=-1, keepdim=True)  # (B, 1): 0 to K
+    place = accepted[..., None].expand(-1, 1, p.shape[-1])
+    p_next = p.gather(1, place).squeeze(1)
+    q_next = F.pad(q, (0, 0, 0, 1)).gather(1, place).squeeze(1)  # nothing was drafted at the last position
+    residual = (p_next - q_next).clamp(min=0)
+    residual = torch.where(residual.sum(dim=-1, keepdim=True) > 0, residual, p_next)  # p = q up to rounding
+    added = torch.multinomial(residual, 1, generator=generator)
+    position = torch.arange(p.shape[1], device=p.device)
+    tokens = torch.where(position < accepted, F.pad(draft_tokens, (0, 1)), -1)
+    return torch.where(position == accepted, added, tokens), accepted.squeeze(-1) + 1
+
+
+def speculative_decoding(
+    student: Callable[[Tensor], Tensor],
+    teacher: Callable[[Tensor], Tensor],
+    prompt: Tensor,  # (L,)
+    *,
+    max_new_tokens: int,
+    num_drafts: int = 4,
+    temperature: float = 1.0,
+    end: int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, int]:  # (new tokens,), teacher calls
+    r"""Text drawn from the teacher, with fewer calls of the teacher than tokens.
+
+    The law of the text is the teacher's own whatever the student is; a better student makes it cheaper, not better.
+    Every call here reads the whole sequence anew, so it shows the number of calls, not the time that a cache saves.
+
+    Args:
+        student: Maps tokens ``(1, L)`` to logits ``(1, L, V)``, where those at position t are for the token after t.
+        teacher: The same. Both are called without gradient; put them in eval mode first.
+        prompt: Tokens to go on from, shape ``(L,)``, int64, at least one: a language model needs something to read.
+        max_new_tokens: How many to write at most, at least 1.
+        num_drafts: Tokens drafted per call of the teacher, at least 0. 0 is plain sampling.
+        temperature: :math:`\tau > 0`, of both.
+        end: Token after which to stop; it is part of the result. None never stops early.
+        generator: Draws everything. None uses torch's global one.
+
+    Returns:
+        The new tokens, shape ``(T,)``, int64, and the number of calls of the teacher.
+
+    Raises:
+        TypeError: If the prompt is not int64.
+        ValueError: If the prompt is not one sequence, or a number is out of range.
+
+    Example:
+        >>> def counts_up(tokens):  # the token after v is v + 1
+        ...     return 1e4 * torch.nn.functional.one_hot(tokens + 1, 10)
+        >>> speculative_decoding(counts_up, counts_up, torch.tensor([0]), max_new_tokens=5)
+        (tensor([1, 2, 3, 4, 5]), 1)
+
+    Source: Leviathan et al. 2023, Algorithm 1, repeated; Chen et al., "Accelerating Large Language Model Decoding with
+    Speculative Sampling", 2023, https://arxiv.org/abs/2302.01318, found the same at the same time.
+    """
+    _check_temperature(temperature)
+    if prompt.dtype != torch.int64:
+        raise TypeError(f"tokens must be int64 ids, got {prompt.dtype}: convert them with tokens.long()")
+    if prompt.dim() != 1 or len(prompt) == 0:
+        raise ValueError(f"prompt must be one sequence (L,) of at least one token, got {tuple(prompt.shape)}")
+    if max_new_tokens < 1 or num_drafts < 0:
+        raise ValueError(
+            f"max_new_tokens must be at least 1 and num_drafts at least 0, got {max_new_tokens} and {num_drafts}"
+        )
+    tokens, calls = prompt[None], 0
+    while tokens.shape[1] - len(prompt) < max_new_tokens:
+        drafts = min(num_drafts, max_new_tokens - (tokens.shape[1] - len(prompt)) - 1)
+        drafted, student_rows = tokens, []
+        for _ in range(drafts):
+            student_rows.append(_next_probabilities(student, drafted, temperature, 1))
+            drafted = torch.cat([drafted, torch.multinomial(student_rows[-1][:, 0], 1, generator=generator)], dim=1)
+        p = _next_probabilities(teacher, drafted, temperature, drafts + 1)
+        q = torch.cat([p[:, :0], *student_rows], dim=1)
+        new, count = speculative_sample(drafted[:, tokens.shape[1] :], q, p, generator=generator)
+        written = new[:, : int(count)]
+        calls += 1
+        stop = (written[0] == end).nonzero() if end is not None else written[0, :0]
+        if len(stop):
+            return torch.cat([tokens, written[:, : int(stop[0]) + 1]], dim=1)[0, len(prompt) :], calls
+        tokens = torch.cat([tokens, written], dim=1)
+    return tokens[0, len(prompt) :], calls
+
+
+def expected_tokens_per_call(
+    acceptance: Tensor,  # (...)
+    *,
+    num_drafts: int,
+) -> Tensor:  # (...)
+    r"""Tokens that one call of the teacher yields on average, if every draft is accepted with the same probability.
+
+    .. math::
+        \sum_{k=0}^{K} \alpha^k = \frac{1 - \alpha^{K+1}}{1 - \alpha}
+
+    In real text some tokens are easier to draft than others, so measure as well.
+
+    Args:
+        acceptance: :math:`\alpha`, probability that a draft is accepted, in [0, 1]. Receives a gradient.
+        num_drafts: K, tokens drafted per call, at least 0.
+
+    Returns:
+        Expected tokens, same shape, from 1 to K + 1.
+
+    Raises:
+        TypeError: If the acceptance is not floating point.
+        ValueError: If ``num_drafts`` is negative.
+
+    Example:
+        >>> expected_tokens_per_call(torch.tensor([0.0, 0.5, 1.0]), num_drafts=2)  # 1, 1 + ½ + ¼, 3
+        tensor([1.0000, 1.7500, 3.0000])
+
+    Source: Leviathan et al. 2023, equation 1.
+    """
+    if not acceptance.is_floating_point():
+        raise TypeError(f"acceptance must be floating point, got {acceptance.dtype}")
+    if num_drafts < 0:
+        raise ValueError(f"num_drafts must be at least 0, got {num_drafts}")
+    acceptance = acceptance.to(torch.promote_types(acceptance.dtype, torch.float32))
+    return sum((acceptance**k for k in range(1, num_drafts + 1)), torch.ones_like(acceptance))
+
+
+@torch.no_grad()
+def _next_probabilities(
+    model: Callable[[Tensor], Tensor], tokens: Tensor, temperature: float, positions: int
+) -> Tensor:
+    """A model's distributions at the last positions, in at least float32, so that draw and check use the same."""
+    logits = model(tokens)[:, -positions:]
+    return F.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, dim=-1)
+
+
+def _check_drafts(draft_tokens: Tensor, student: Tensor, teacher: Tensor) -> None:
+    if draft_tokens.dtype != torch.int64:
+        raise TypeError(f"draft_tokens must be int64 ids, got {draft_tokens.dtype}: convert them with tokens.long()")
+    right = student.dim() == teacher.dim() == 3 and student.shape[:2] == draft_tokens.shape
+    if not right or teacher.shape != (student.shape[0], student.shape[1] + 1, student.shape[2]):
+        raise ValueError(
+            f"expected drafts (B, K), the student's probabilities (B, K, V) and the teacher's (B, K + 1, V), got "
+            f"{tuple(draft_tokens.shape)}, {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+
+
+def _check_probabilities(probabilities: Tensor) -> None:
+    if not probabilities.is_floating_point():
+        raise TypeError(f"probabilities must be floating point, got {probabilities.dtype}")
+    if probabilities.dim() == 0 or probabilities.shape[-1] == 0:
+        raise ValueError(f"probabilities need a vocabulary axis at the end, got shape {tuple(probabilities.shape)}")
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+        raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")
