@@ -80,7 +80,8 @@ def relational(student: Tensor, teacher: Tensor) -> Tensor:
 
 def flow(student: Tensor, teacher: Tensor) -> Tensor:
     """FSP of two stacked layers."""
-    return fsp_loss((student[0], student[1]), (teacher[0], teacher[1]))
+    (s, s_next), (t, t_next) = student.unbind(), teacher.unbind()  # backward is one copy; indexing would fill zeros
+    return fsp_loss((s, s_next), (t, t_next))
 
 
 def variational(student: Tensor, teacher: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ def selectivity(student: Tensor, teacher: Tensor) -> Tensor:
 
 def flow(student: Tensor, teacher: Tensor) -> Tensor:
     """FSP by broadcasting the two layers, which are stacked: B·C·C·H·W numbers."""
-    s, t = ((maps[0].flatten(2)[:, :, None] * maps[1].flatten(2)[:, None]).mean(dim=-1) for maps in (student, teacher))
+    layers = ([maps.flatten(2) for maps in stacked.unbind()] for stacked in (student, teacher))
+    s, t = ((first[:, :, None] * second[:, None]).mean(dim=-1) for first, second in layers)
     return F.mse_loss(s, t)
 
 
