@@ -198,9 +198,9 @@ print("this lesson is in the table: yes")
 #   neighbours.
 # - **06:** $w_k$ weight of a teacher, $\ell$ its cross-entropy with the label, $H$ its entropy; $L$ a loss.
 # - **07:** $L$ the labelled examples of a batch, $U$ the others.
-# - **08:** $f$ a fitted curve; $G$ how alike examples are; $c$ penalty; $I$ identity matrix; $S$ what turns labels $Y$
-#   into fitted values, $T$ other targets; $a$ a weight of labels or of earlier answers; $\theta$ weights of a network,
-#   $d$ how slowly an average of them follows.
+# - **08:** $f$ a fitted curve; $k$ kernel; $G$ how alike examples are, $\lambda$ an eigenvalue of it; $c$ penalty; $I$
+#   identity matrix; $S$ what turns labels $Y$ into fitted values, $T$ other targets; $a$ a weight of labels or of
+#   earlier answers; $\theta$ weights of a network, $d$ how slowly an average of them follows; $H$ entropy.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.
@@ -271,9 +271,9 @@ report.figure(
 # ## 6. Exercises
 #
 # An exercise is a cell to fill in and a cell that checks it. The check tells you *what* differs, and on which input; it
-# knows the typical mistakes by name. It never gives the answer away, and you may try as often as you like. As long
-# as you leave the stub, it prints a hint, and the notebook runs on. Solutions are in
-# [a notebook of their own](solutions/00_start_here.ipynb). Three small ones, to see how it feels.
+# knows the typical mistakes by name. It never gives the answer away, and you may try as often as you like. As long as
+# you leave the stub, it prints a hint, and the notebook runs on. Solutions are in [a notebook of their
+# own](solutions/00_start_here.ipynb).
 
 # %% [markdown] tags=["exercise"]
 # **00.1 Points.** A student reaches 60 % alone and 65 % with a teacher. How many points does it gain? (Try 0.05 first,
