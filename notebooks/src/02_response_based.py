@@ -143,7 +143,7 @@ lab.show(dkd_loss)
 # - [**Learnable temperature**](GLOSSARY.md#learnable-temperature), [Li et al. 2023](https://arxiv.org/abs/2211.16231)
 #   (CTKD): τ is trained to make the loss *larger*, by a reversed gradient; a curriculum from easy to hard.
 # - **DKD**, Zhao et al. 2022: $\tau^2\,(w_t\,\mathrm{TCKD} + w_n\,\mathrm{NCKD})$. *Claim:* as good as the best feature
-#   methods on CIFAR-100 and ImageNet.
+#   methods on CIFAR-100 (60,000 small photographs, 100 classes) and ImageNet (1.3 million, 1,000 classes).
 # - **NKD**, [Yang et al. 2023](https://arxiv.org/abs/2303.13005):
 #   $-p_y \log q_y - \gamma\tau^2 \sum_{c\neq y}\hat p_c \log\hat q_c$, with γ a weight. A weighted cross-entropy, so it
 #   is not zero where the two agree.
@@ -271,9 +271,9 @@ print(f"after 200 steps, right sign: {column_terms[1]:.1f}; wrong sign: {column_
 # a perceptron of another family with 15,210.
 #
 # Fair means: within a seed all students share first weights, data order, optimiser and epochs. Each loss has one
-# hyper-parameter with three settings, chosen on 500 [*validation*](GLOSSARY.md#validation-set) examples with three
-# seeds that appear nowhere else. Plain cross-entropy gets the same effort: it tunes its [weight
-# decay](GLOSSARY.md#weight-decay). The test set chooses nothing.
+# hyper-parameter, a number to set before training, with three settings, chosen on 500
+# [*validation*](GLOSSARY.md#validation-set) examples with three seeds that appear nowhere else. Plain cross-entropy
+# gets the same effort: it tunes its [weight decay](GLOSSARY.md#weight-decay). The test set chooses nothing.
 
 # %%
 rows = []
