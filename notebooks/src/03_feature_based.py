@@ -122,8 +122,9 @@ print("hint loss:", round(loss.item(), 3))
 # %% [markdown]
 # *Claim* (2015): a student deeper and thinner than its teacher can be trained, and beats it. Hints come first, without
 # labels; soft targets follow. *Since:* batch norm, published in the same year, made deep nets trainable without hints.
-# In published CIFAR-100 figures (resnet32x4 to resnet8x4; alone 72.50) FitNet has 73.50 and plain soft targets
-# 73.33. Run-to-run spread is ± 0.3 there and some tables report the best test epoch, so that gap says little.
+# In published CIFAR-100 figures (test accuracy in per cent; resnet32x4 to resnet8x4, of 32 and 8 layers; the student
+# alone has 72.50) FitNet has 73.50 and plain soft targets 73.33. Run-to-run spread is ± 0.3 there and some tables
+# report the best test epoch, so that gap says little.
 #
 # ## 3. What the regressor hides
 #
@@ -266,11 +267,12 @@ print("a hint 1 → 3 leaves it lower than labels alone do")
 report.comparison(likeness, metric="CKA of layer 3", percent=False, caption="against labels alone")
 
 # %% [markdown]
-# **How to read it:** look along a row. Which of the teacher's layers is this one most like, and is it the one of the
-# same depth? **Seen:** a student that never met its teacher becomes more like it in the last layer, from labels alone.
-# So compare a hint with labels alone, not with the start. Whether a hint between equal layers adds to that stands in
-# the table, and we claim nothing about it. A hint from layer 1 to layer 3 leaves the last layer less like the
-# teacher's.
+# **How to read it:** each picture has its own scale of colours, so compare numbers. Look along a row. Which of the
+# teacher's layers is this one most like, and is it the one of the same depth? (In these pictures only for layer 1; we
+# assert nothing about it.) **Seen:** a student that never met its teacher becomes more like it in the last layer, from
+# labels alone. So compare a hint with labels alone, not with the start. Whether a hint between equal layers adds to
+# that stands in the table, and we claim nothing about it. A hint from layer 1 to layer 3 leaves the last layer less
+# like the teacher's.
 #
 # *What independent work found:* [Davari et al. 2023](https://arxiv.org/abs/2210.16156): CKA can be moved far by
 # shifting some of the examples, without changing much of what the network does. It is a picture, not a proof.
@@ -583,7 +585,9 @@ lab.quiz("03")
 # %% [markdown]
 # ## 9. When to use features, and when not
 #
-# Here no hint was shown to help, and published gains over plain soft targets are small. What follows is the field's
+# Here no hint was shown to help, and published gains over plain soft targets are small. Section 8 of
+# [lesson 05](05_relation_based.ipynb) compares all losses with few labels: there review and the reused classifier beat
+# soft targets for a student of the same family, and so did hints for one of another. What follows is the field's
 # advice, and what sections 3 to 7 add to it.
 #
 # **Use them** when teacher and student are of one family, so that layers of equal depth mean the same; when there are
@@ -591,8 +595,9 @@ lab.quiz("03")
 # equal depth, with a linear regressor; choose the weight on validation data; always run soft targets and labels alone
 # beside it.
 #
-# **When not:** the families differ (compare relations instead, lesson 05); you see only the teacher's answers; you
-# can't tune the weight; the only evidence of success is a falling hint loss.
+# **When not:** the families differ and you can't measure (some hints helped across families in lesson 05, relations ask
+# for less); you see only the teacher's answers; you can't tune the weight; the only evidence of success is a falling
+# hint loss.
 #
 # **Cost:** the teacher's maps take far more memory than its logits if you keep them, else one forward pass of the
 # teacher for each step; a regressor in training. SimKD alone costs at inference.
