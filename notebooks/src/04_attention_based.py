@@ -130,7 +130,7 @@ print("the teacher is right on more than 93 % of the test images: yes")
 # The student has 8 channels. Its loss: cross-entropy with the labels, plus the distance between its map and the
 # teacher's, summed over the three layers (`squared=False` is the paper's form of the distance, see section 4). It sees
 # 1,500 training images twice, because this is meant to be looked at and not to win anything. We keep its maps of 100
-# test images from before the first step, and after the last.
+# test images from before the first step, and after the last. Dark is active.
 
 # %%
 student = models.make("cnn2d-8", shape=split.shape, seed=BASE_SEED + 1)
@@ -183,7 +183,7 @@ print("the student is right on more than 60 % of the test images: no")
 # student learns little about which digit it is. Maps are the easy part.
 #
 # Choose for yourself: an image, a layer, a power. Which layer follows the teacher best? What does a power of 8 leave of
-# the map? Dark is active; the distance is 0 for equal maps and √2 for maps that share no place.
+# the map? The distance is 0 for equal maps and √2 for maps that share no place.
 
 # %%
 attention_explorer(shown, networks, attention_map)
@@ -341,9 +341,9 @@ print("without labels for the convolutions the accuracy is the same, within 5 po
 # confirmed: without the labels, the convolutions lead to the same accuracy within five points. About the weight of 3 we
 # claim nothing: read its interval in the table.
 #
-# This is one pair, few labels and a short budget. The published CIFAR-100 numbers (top-1 in per cent, 240 epochs, from
-# [Tian et al. 2020](https://arxiv.org/abs/1910.10699); the spread between runs is about ± 0.3, and some tables
-# report the best test epoch):
+# This is one pair, few labels and a short budget. The published CIFAR-100 numbers (test accuracy in per cent, 240
+# epochs, from [Tian et al. 2020](https://arxiv.org/abs/1910.10699); the spread between runs is about ± 0.3, and some
+# tables report the best test epoch):
 #
 # | pair | student alone | soft targets | attention transfer |
 # |---|---:|---:|---:|
@@ -605,7 +605,8 @@ lab.quiz("04")
 #
 # **Use attention maps** when teacher and student are of one family, with maps of the same places, and you want
 # something light to add to soft targets: nothing to train, any number of channels. Expect little: section 5 shows no
-# gain, and the published gains are small. Choose the weight on validation images, from terms smaller than cross-entropy
+# gain, nor does the comparison of all losses in section 8 of [lesson 05](05_relation_based.ipynb), and the published
+# gains are small. Choose the weight on validation images, from terms smaller than cross-entropy
 # upwards. **Try self-attention relations** for transformers, also of different widths.
 #
 # **When not:** across families, unless you have measured that it helps; with a weight copied from another map size
