@@ -5,8 +5,9 @@
 #
 # **You will be able to**
 #
-# - teach across senses: soft targets, features, contrastive alignment, and a choice of what to believe;
-# - split data by people, and say whose labels chose what;
+# - teach [across senses](GLOSSARY.md#cross-modal-distillation): soft targets, features,
+#   [contrastive](GLOSSARY.md#contrastive-loss) alignment, and a choice of what to believe;
+# - split data [by people](GLOSSARY.md#subject-wise-split), and say whose labels chose what;
 # - design the controls that tell the other sense from mere extra data, and a good direction from a bad one;
 # - say when it pays: when the teacher's sense carries more, and the student's sense can see why.
 #
@@ -46,7 +47,7 @@ BASE_SEED = lab.base_seed()
 #
 # A smartwatch holds two sensors. The **accelerometer** feels pushes along three axes, gravity among them. The
 # **gyroscope** feels turning about three axes. Ten people wore one while doing seven shoulder exercises with either arm
-# (Burns et al. 2018). The recordings are cut into windows of four seconds without overlap.
+# (Burns et al. 2018). The recordings are cut into [windows](GLOSSARY.md#window) of four seconds without overlap.
 
 # %%
 known = watch()
@@ -60,9 +61,9 @@ print("everyone has one role per fold: yes")
 
 # %% [markdown]
 # **The task.** Recordings only need a watch, labels need somebody who looks on. So three people's windows are labelled,
-# five people's are not, and we test on the two others. Five such folds test everybody once. *The split is by people*:
-# windows of one person are alike, and the study reports 99.4 % when every person is in the training set and 88.9 % for
-# new people.
+# five people's are not, and we test on the two others. Five such [folds](GLOSSARY.md#fold) test everybody once. *The
+# split is by people*: windows of one person are alike, and the study reports 99.4 % when every person is in the
+# training set and 88.9 % for new people.
 #
 # An exercise has no first moment, and a window may start anywhere in it. So the networks get **spectra**: for each axis
 # its mean, and how strongly it swings 1, 2, ... 23 times per window (the logarithm of the Fourier magnitude).
@@ -88,8 +89,9 @@ print("spectra of windows that start later are the same: yes")
 
 # %% [markdown]
 # **The idea** (Gupta, Hoffman and Malik 2016): a pair of simultaneous recordings is a sentence in two languages. Train
-# a teacher on one sense with the labels there are; on *unlabelled pairs* it tells the student what its own sense makes
-# of this moment. With $L$ the labelled windows of a batch and $U$ the others:
+# a teacher on one sense (one [modality](GLOSSARY.md#modality)) with the labels there are; on [*unlabelled
+# pairs*](GLOSSARY.md#paired-examples) it tells the student what its own sense makes of this moment. With $L$ the
+# labelled windows of a batch and $U$ the others:
 #
 # $$\frac{1}{|L|}\sum_{i \in L} -\log q_i(y_i) \;+\; \frac{\tau^2}{|U|} \sum_{i \in U} \mathrm{KL}\big(
 # p_i \,\|\, q_i\big), \qquad p_i = \mathrm{softmax}\Big(\frac{z^t(\text{acceleration}_i)}{\tau}\Big), \quad
@@ -99,8 +101,9 @@ print("spectra of windows that start later are the same: yes")
 #
 # ## 2. The code: one fold, one function
 #
-# `heard` holds what each fold's teacher says of every window. "Wrong pairs" is a published bug (stored teacher outputs
-# that no longer match the shuffled data): the teacher speaks of *another* unlabelled moment.
+# Teacher and students are [perceptrons](GLOSSARY.md#perceptron) with 64 hidden units. `heard` holds what each fold's
+# teacher says of every window. "Wrong pairs" is a published bug (stored teacher outputs that no longer match the
+# shuffled data): the teacher speaks of *another* unlabelled moment.
 
 
 # %%
@@ -170,8 +173,9 @@ print("right pairs beat wrong pairs by more than three points: yes")
 print("wrong pairs are worse than no teacher: yes")
 
 # %% [markdown]
-# The accelerometer knows more, from the same labels. Pairs are all the student gets from it, so check them first: equal
-# clocks, one shuffle for both, no cached row out of place.
+# The accelerometer knows more, from the same labels. Whether right pairs beat labels alone is for section 5: one seed
+# doesn't tell. Pairs are all the student gets from its teacher, so check them first: equal clocks, one shuffle for
+# both, no cached row out of place.
 #
 # ## 3. Look at one moment
 #
@@ -215,8 +219,9 @@ lab.show(paired_feature_loss)
 # %% [markdown]
 # **Contrastive alignment** (lesson 05's InfoNCE; across senses in CRD, Tian et al. 2020): the student needn't have the
 # teacher's features, only tell which moment of the batch is this one. **Agreement** (C2KD, Huo et al. 2024): where the
-# two senses rank the classes differently, the teacher's target may mislead, so leave these windows out. The measure is
-# Kendall's rank correlation: of all pairs of classes, the share that both order alike, minus the share they don't.
+# two senses rank the classes differently, the teacher's target may mislead, so leave these windows out: a
+# [selection](GLOSSARY.md#selection). The measure is Kendall's [rank correlation](GLOSSARY.md#rank-agreement): of all
+# pairs of classes, the share that both order alike, minus the share they don't.
 #
 # **By hand.** Student (3, 2, 1), teacher (9, 0, 1). Classes 1 and 2: both say 1. Classes 1 and 3: both say 1. Classes
 # 2 and 3: they differ. Agreement (2 − 1)/3 = 0.333. If the teacher says (0, 1, 9), all three differ: −1.
@@ -363,10 +368,10 @@ print("they are worth more than half of what the missing labels would be worth")
 print("the same from the gyroscope's own network: helps in no group; from gyroscope to accelerometer: hurts in all")
 
 # %% [markdown]
-# - **Helped:** soft targets from the accelerometer, three points, in accuracy and in NLL. All labels would bring six:
-#   the teacher replaces more than half of them.
+# - **Helped:** soft targets from the accelerometer, by about three points of accuracy, and in NLL. All labels would
+#   bring almost six: the teacher brings more than half of that gain.
 # - **It is the other sense.** The control "gyroscope | soft targets" has the same unlabelled windows and a teacher of
-#   the student's own sense. It gains nothing: extra windows alone don't help.
+#   the student's own sense. It helps in no group: extra windows alone don't explain the gain.
 # - **It is the direction.** The gyroscope's network is wrong on nearly half of the unlabelled windows, the
 #   accelerometer's on less than a quarter. Taught by the gyroscope, an accelerometer loses almost four points. There
 #   was room for a gain (all labels bring four), but not from a teacher that knows less.
@@ -376,8 +381,8 @@ print("the same from the gyroscope's own network: helps in no group; from gyrosc
 # - **Undecided:** contrastive alignment. Its NLL is better in every group, its accuracy in two of three. The tuning
 #   chose its *largest* weight most often: more may be better.
 # - **A limit that no teacher moves.** With all labels the gyroscope is still more than ten points behind an
-#   accelerometer with three people's labels. Much of what the teacher knows does not reach networks like these
-#   through the student's signal.
+#   accelerometer with three people's labels. Much of what the teacher knows does not reach networks like these through
+#   the student's signal.
 
 # %% [markdown]
 # ## 6. Person by person
@@ -412,8 +417,8 @@ assert gain.mean() > half
 # %% [markdown]
 # Eight of ten gain, by between less than one and almost nine points; two lose. Section 5's interval says how sure we
 # are of the mean *for these ten people*: more seeds make it narrower. This one takes the people as the sample, and it
-# is more than three times as wide. It is above zero, so an eleventh healthy adult may expect to gain, about how much we
-# hardly know.
+# is more than three times as wide. It is above zero, so people like these gain on average; how much, we hardly know. A
+# single one need not: two of the ten lost.
 
 # %% [markdown]
 # Which exercises does the teacher know better, and which does the student learn? Recall by exercise, from section 2's
@@ -543,8 +548,7 @@ lab.quiz("07")
 #
 # **What it buys:** a sensor that can stay switched off, or be left out of the product. Here the student runs without
 # the accelerometer, and knows more of it than its own labels taught. Say also what it does not buy: a watch that *has*
-# both should use the accelerometer, which is more than twenty points better on its own, and which in most devices
-# draws less current than a gyroscope.
+# both should use the accelerometer, which is more than twenty points better on its own.
 #
 # **When not:** the teacher's sense is the weaker one (it hurt in every group); what the teacher goes by can't be felt
 # by the student; pairs are not truly simultaneous (broken pairs were worse than no teacher); all is labelled.
