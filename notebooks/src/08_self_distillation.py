@@ -6,12 +6,14 @@
 # **You will be able to**
 #
 # - solve self-distillation exactly, for ridge regression, and say when a round helps and when it ruins the fit;
-# - train born-again networks, and take apart what their soft targets give: confidence, smoothing, dark knowledge;
+# - train [born-again networks](GLOSSARY.md#born-again-networks), and take apart what their soft targets give:
+#   confidence, smoothing, dark knowledge;
 # - name the fair opponents, longer training and an ensemble, and hold every method against them;
-# - keep a teacher that nobody trained, a moving average, from collapsing, and see a collapse that the loss hides.
+# - keep a teacher that nobody trained, a [moving average](GLOSSARY.md#exponential-moving-average), from
+#   [collapsing](GLOSSARY.md#collapse), and see a collapse that the loss hides.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets, τ) and [lesson 02](02_response_based.ipynb) (the virtual
-# teacher). Ridge regression is explained where it is used.
+# **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets, τ) and [lesson 02](02_response_based.ipynb) (the [virtual
+# teacher](GLOSSARY.md#virtual-teacher)). Ridge regression is explained where it is used.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -57,17 +59,20 @@ NET, EPOCHS, BATCH, RATE = "mlp-100", 20, 100, 0.01  # the same for every networ
 # Train a network; take its answers as new labels; train an equal network on them. No information has come in. Why
 # should the second be better?
 #
-# Ask a model that can be solved on paper. **Ridge regression** with a kernel fits a curve $f$ to labels $Y$ by
+# Ask a model that can be solved on paper. [**Ridge regression**](GLOSSARY.md#ridge-regression) with a kernel fits a
+# curve $f$ to labels $Y$ by
 #
 # $$\min_f \; \sum_i (f(x_i) - y_i)^2 + c\,\|f\|^2 \quad\Rightarrow\quad \text{fitted values } S\,Y, \qquad
 # S = G\,(G + c I)^{-1}$$
 #
-# with $G_{ij} = k(x_i, x_j)$ how alike two places are, and the **penalty** $c$ on wild curves. Fit again, to the fitted
-# values: $S\,S\,Y$. After t rounds $S^t\,Y$. Along an eigenvector of G with eigenvalue λ each round multiplies by
-# λ/(λ + c), which is less than 1, and least where λ is small: in the fast wiggles, where the noise is.
+# The kernel $k$ says how alike two places are, $G_{ij} = k(x_i, x_j)$; $\|f\|$ says how wild a curve is, and $c$ is the
+# [**penalty**](GLOSSARY.md#penalty) on that. Fit again, to the fitted values: $S\,S\,Y$. After t rounds $S^t\,Y$. Along
+# an eigenvector of G with eigenvalue λ each round multiplies by λ/(λ + c), which is less than 1, and least where λ is
+# small: in the fast wiggles, which here are mostly noise.
 #
-# So self-distillation is **regularisation, and more with every round** (Mobahi, Farajtabar and Bartlett, NeurIPS 2020).
-# Forty noisy values of a sine, and a penalty that is too small:
+# So [self-distillation](GLOSSARY.md#self-distillation) is [regularisation](GLOSSARY.md#regularisation), and **more of
+# it with every round** (Mobahi, Farajtabar and Bartlett, NeurIPS 2020). Forty noisy values of a sine, and a penalty
+# that is too small:
 
 # %%
 grid = torch.linspace(0, 1, 201, dtype=torch.float64)
@@ -162,8 +167,10 @@ assert against_one.loc["c = 0.1, round 60", "verdict"] == "hurts"
 assert against_tuned.loc["c = 0.1, round chosen", "high"] < 0.01
 
 # %% [markdown]
-# **Seen:** where the penalty is too small, some rounds help and many ruin the fit. The best round is about as good as a
-# tuned penalty: one could have had that by choosing c. Keep this picture; networks below behave like it.
+# **Seen:** where the penalty is too small, some rounds help and many ruin the fit. The curve dips below the line with
+# hindsight: it is measured on the truth, which nobody has. A round *chosen* on noisy values, as in the table, is about
+# as good as a penalty chosen so: one could have had that by choosing c. Keep this picture in mind for the networks
+# below.
 #
 # Move it: where is the best round when the penalty is 1? What does a labels' share of 0.25 do to round 60?
 
@@ -245,9 +252,9 @@ print("a generation that helps, with right labels or with wrong ones: none")
 #
 # ## 3. What is in the soft targets?
 #
-# Furlanello et al. asked it themselves, with two ablations. **Confidence only** (their CWTM): labels, each example
-# weighed by how sure the teacher is. **Shuffled** (their DKPP): the teacher's first choice stays, its other classes are
-# permuted at random in every step, so which wrong class is likely is gone.
+# Furlanello et al. asked it themselves, and left out one part at a time. **Confidence only** (their CWTM): labels, each
+# example weighed by how sure the teacher is. **Shuffled** (their DKPP): the teacher's first choice stays, its other
+# classes are permuted at random in every step, so which wrong class is likely is gone.
 
 # %%
 lab.show(permuted_dark_knowledge)
@@ -256,17 +263,19 @@ lab.show(permuted_dark_knowledge)
 # Methods that do without a first generation:
 #
 # - **Virtual teacher** (lesson 02): 0.9 for the label, the rest shared, at τ = 4.
-# - **Progressive targets**, PS-KD, Kim et al. 2021: $(1 - a_t)$ label + $a_t$ own answer one epoch ago, with $a_t$
-#   growing to 0.8. *Claim:* better accuracy and calibration, on images, detection and translation.
-# - **Class-consistent targets**, CS-KD, Yun et al. 2020: $\tau^2$ KL from one's own answer to another example of the
-#   class. *Claim:* less overconfidence within a class. Here the class mate comes from the same batch: next to no cost.
+# - [**Progressive targets**](GLOSSARY.md#progressive-targets), PS-KD, Kim et al. 2021: $(1 - a_t)$ label + $a_t$ own
+#   answer one epoch ago, with $a_t$ growing to 0.8. *Claim:* better accuracy and calibration, on images, detection and
+#   translation.
+# - [**Class-consistent targets**](GLOSSARY.md#class-consistency), CS-KD, Yun et al. 2020: the labels, and $\tau^2$ KL
+#   from one's own answer to another example of the class. *Claim:* less overconfidence within a class. Here the class
+#   mate comes from the same batch: next to no cost.
 # - **Averaged weights**: train on the labels, answer with the moving average of the weights (`EmaTeacher`, section 5).
 #
 # And the fair opponents. One generation after the first is two trainings: for that one can train **twice as long**.
-# Three are four: for that one can train four networks and average their probabilities, an **ensemble** (which costs
-# four times as much to run). And what the theory says, a plain regulariser: labels, **stopped early**, at the epoch
-# that is best on 297 validation images (whose labels are right: an advantage). It comes, like the averaged weights,
-# out of the run on labels.
+# Three are four: for that one can train four networks and average their probabilities, an
+# [**ensemble**](GLOSSARY.md#ensemble) (which costs four times as much to run). And what the theory says, a plain
+# regulariser: labels, [**stopped early**](GLOSSARY.md#early-stopping), at the epoch that is best on 297 validation
+# images (whose labels are right: an advantage). It comes, like the averaged weights, out of the run on labels.
 
 # %%
 TEACHER = {row["seed"]: row["logits"] for _, row in generations.iterrows() if row["arm"] == "30 % wrong"}
@@ -315,11 +324,12 @@ single = lab.replicate(run_single, arms=["labels", *LOSSES, "progressive", "2 ×
 #
 # ## 4. Mutual learning: peers instead of a teacher
 #
-# **The idea** (Zhang et al., CVPR 2018): several networks start together. Each learns from the labels and from the
-# others' answers, $\mathrm{KL}(p_{\text{peer}}\,\|\,p_{\text{own}})$; nobody comes first. *Claim:* it beats
-# distillation from a stronger teacher. *Since:* [Anil et al. 2018](https://arxiv.org/abs/1804.03235), who used the same
-# idea to train on very large data, object that the paper has no distillation from an ensemble to compare with, and that
-# ordinary distillation reaches its numbers.
+# **The idea** (Zhang et al., CVPR 2018): several networks, the [peers](GLOSSARY.md#peer), start together. In [mutual
+# learning](GLOSSARY.md#mutual-learning) each learns from the labels and from the others' answers,
+# $\mathrm{KL}(p_{\text{peer}}\,\|\,p_{\text{own}})$; nobody comes first. *Claim:* it beats distillation from a stronger
+# teacher. *Since:* [Anil et al. 2018](https://arxiv.org/abs/1804.03235), who used the same idea to train on very large
+# data, object that the paper has no distillation from an ensemble to compare with, and that ordinary distillation
+# reaches its numbers.
 #
 # What if two peers start *equal*? Updating both at the same time, as most code does, against in turn, as the paper's
 # Algorithm 1 does:
@@ -419,26 +429,27 @@ print("each of the five gains more than peers and ensemble do: yes")
 # %% [markdown]
 # **Seen:** five methods help clearly, each for one training or two: the virtual teacher, which has seen no image; a
 # teacher *without* its dark knowledge; class mates; progressive targets; averaged weights. The first four believe no
-# label entirely, the fifth averages what the net believed at different times: with 30 % wrong labels both pay. Which
-# wrong class the teacher finds likely is no help here: shuffled, it teaches better than whole. Weighing examples by
-# confidence alone does not help in this setting.
+# label entirely, the fifth averages what the net believed at different times: a likely reason why both pay with 30 %
+# wrong labels. Which wrong class the teacher finds likely is no help here: shuffled, it teaches better than whole.
+# Weighing examples by confidence alone does not help in this setting.
 #
-# What does *not* help: another generation, twice as long (it learns the wrong labels by heart), and, next to the five,
-# peers and the ensemble. And **stopped early** helps as well: a validation set with right labels, and no method at all.
-# That is section 1 again: tune the regularisation first, then ask what a method adds.
+# What does *not* help: another generation; twice as long, which hurts (more time to learn wrong labels by heart); and,
+# next to the five, peers and the ensemble. And **stopped early** helps as well: a validation set with right labels, and
+# no method at all. That is section 1 again: tune the regularisation first, then ask what a method adds.
 
 # %% [markdown]
 # ## 5. A teacher that nobody trains
 #
-# A moving average of the student's weights, $\theta^t \leftarrow d\,\theta^t + (1 - d)\,\theta^s$ (**EMA**), is a
-# teacher that costs no training. You have met it with labels: averaged weights. [Tarvainen and Valpola
-# 2017](https://arxiv.org/abs/1703.01780) (Mean Teacher) let it teach its student on unlabelled images. Then **BYOL**
-# ([Grill et al. 2020](https://arxiv.org/abs/2006.07733)) and **DINO** (Caron et al. 2021) took the labels away
-# altogether: the student sees one view of an image, the teacher another, and the student predicts the teacher's answer;
-# in DINO, a softmax over outputs that nobody named. *Claim* (DINO): 78.3 % on ImageNet by nearest neighbours, trained
-# without a label. *Since:* [DINOv2](https://arxiv.org/abs/2304.07193) trains general-purpose features this way, with
-# another form of centring; [Chen and He 2021](https://arxiv.org/abs/2011.10566) get by with neither average nor
-# centring, but not without stopping the gradient.
+# A moving average of the student's weights, $\theta^t \leftarrow d\,\theta^t + (1 - d)\,\theta^s$
+# ([**EMA**](GLOSSARY.md#exponential-moving-average)), is a teacher that costs no training. You have met it with labels:
+# averaged weights. [Tarvainen and Valpola 2017](https://arxiv.org/abs/1703.01780) (Mean Teacher) let it teach its
+# student on unlabelled images. Then **BYOL** ([Grill et al. 2020](https://arxiv.org/abs/2006.07733)) and **DINO**
+# (Caron et al. 2021) took the labels away altogether ([self-supervised
+# learning](GLOSSARY.md#self-supervised-learning)): the student sees one view of an image, the teacher another, and the
+# student predicts the teacher's answer; in DINO, a softmax over outputs that nobody named. *Claim* (DINO): 78.3 % on
+# ImageNet by nearest neighbours, trained without a label. *Since:* [DINOv2](https://arxiv.org/abs/2304.07193) trains
+# general-purpose features this way, with another form of centring; [Chen and He 2021](https://arxiv.org/abs/2011.10566)
+# get by with neither average nor centring, but not without stopping the gradient.
 #
 # Why would it not cheat? **One output for every image** satisfies the loss, and so does **the uniform answer**. DINO
 # plays one collapse off against the other. **Centring** subtracts the running mean of the teacher's outputs, so that no
@@ -452,8 +463,8 @@ lab.show(dino_loss)
 # **By hand.** The teacher says (2, 0), and its center is (2, 0) too: centred (0, 0), so $p$ = (½, ½). The student says
 # (¾, ¼) at τ = 1. The loss is −½ log ¾ − ½ log ¼ = 0.837.
 #
-# And a number that sees both collapses: the mutual information of output and example, in nats,
-# $H(\bar p) - \overline{H(p_i)}$. It is 0 when all are answered alike, be it surely or not at all.
+# And a number that sees both collapses: the [mutual information](GLOSSARY.md#mutual-information) of output and example,
+# in nats, $H(\bar p) - \overline{H(p_i)}$. It is 0 when all are answered alike, be it surely or not at all.
 
 # %%
 center = DinoCenter(2, momentum=0.0)
@@ -549,8 +560,9 @@ branches = torch.tensor([[[4.0, 0.0]], [[0.0, 8.0]]])
 print("gate (¾, ¼):", [round(z, 3) for z in gated_ensemble_logits(branches, surer)[0].tolist()])
 
 # %% [markdown]
-# For BYOT the fair opponent is the same early classifiers trained on labels alone, `soft_weight=0`: deep supervision,
-# which is older than distillation. For ONE it is the ensemble of as many small networks. We have not run either here.
+# For BYOT the fair opponent is the same early classifiers trained on labels alone, `soft_weight=0`: [deep
+# supervision](GLOSSARY.md#deep-supervision) as it was before distillation came in. For ONE it is the ensemble of as
+# many small networks. We have not run either here.
 #
 # **A surprise on paper.** The DML paper compares two losses: the *average of divergences* from the peers, and the
 # divergence from the *average peer*; it finds the first better. Their gradients are equal, exactly:
@@ -698,7 +710,8 @@ lab.quiz("08")
 #
 # **Use it** when labels are wrong now and then and you can't find them: start with what costs nothing, averaged weights
 # and a virtual teacher (or label smoothing), then class mates or progressive targets. Use an EMA teacher without labels
-# when unlabelled data is plenty and large. Use mutual learning when you train several nets anyway, and want to run one.
+# when unlabelled data is plenty and large. Mutual learning, whose gain was too small to tell here, is for those who
+# train several nets anyway and want to run one.
 #
 # **When not:** before you have tuned stopping and weight decay; when the net underfits, for all this is regularisation;
 # born-again generations on small data (nothing here, with right labels or wrong ones); peers that start equal; and no
