@@ -3,6 +3,7 @@
 Nothing is imported before a loss is asked for; a package that is not there then raises ``ImportError``.
 """
 
+import ast
 import importlib
 import importlib.util
 import itertools
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Loss", "mmrazor", "textbrewer", "timm", "torchdistill", "torchdistill_contrast"]
+__all__ = ["Loss", "liger", "mmrazor", "textbrewer", "timm", "torchdistill", "torchdistill_contrast", "trl"]
 
 Loss = Callable[..., Tensor]
 
@@ -75,6 +77,44 @@ def textbrewer(name: str, **settings: Any) -> Loss:
 def timm(name: str, **settings: Any) -> Loss:
     """A loss module of timm."""
     loss: Loss = getattr(_bare_import("timm.loss.cross_entropy"), name)(**settings)
+    return loss
+
+
+def liger(beta: float) -> Loss:
+    """Liger-Kernel's chunked Jensen-Shannon loss of hidden states, without its cross-entropy, not compiled."""
+    module = _bare_import("liger_kernel.chunked_loss.jsd_loss")
+    settings = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0, "beta": beta, "compiled": False}
+    criterion = module.LigerFusedLinearJSDLoss(**settings)
+
+    def loss(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor) -> Tensor:
+        labels = torch.zeros(len(student), dtype=torch.int64)
+        value: Tensor = criterion(student, weight, teacher, teacher_weight, labels)
+        return value
+
+    return loss
+
+
+def trl(beta: float) -> Loss:
+    """TRL's generalised Jensen-Shannon loss: the function's own text, since its module imports a whole trainer."""
+    name, method = "trl.experimental.gkd.gkd_trainer", "generalized_jsd_loss"
+    spec = importlib.util.find_spec("trl")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("No module named 'trl'")
+    file = Path(spec.submodule_search_locations[0]).joinpath(*name.split(".")[1:]).with_suffix(".py")
+    found = [x for x in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if getattr(x, "name", "") == method]
+    if not found or not isinstance(found[0], ast.FunctionDef):
+        raise ImportError(f"{name} has no {method}")
+    found[0].decorator_list = []
+    variables: dict[str, Any] = {"torch": torch, "F": F}
+    exec(compile(ast.Module([found[0]], []), str(file), "exec"), variables)
+
+    def loss(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor) -> Tensor:
+        with torch.no_grad():
+            targets = teacher @ teacher_weight.T
+        labels = torch.zeros(1, len(student), dtype=torch.int64)
+        value: Tensor = variables[method]((student @ weight.T)[None], targets[None], labels, beta=beta)
+        return value
+
     return loss
 
 

@@ -15,7 +15,15 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ["environment", "interleaved", "markdown", "peak_extra_memory", "rates", "ratio"]
+__all__ = [
+    "environment",
+    "interleaved",
+    "markdown",
+    "multiplication_rate",
+    "peak_extra_memory",
+    "rates",
+    "ratio",
+]
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
@@ -105,11 +113,18 @@ def environment() -> str:
     )
 
 
+def multiplication_rate() -> float:
+    """How many GFLOP/s a product of matrices of 1024 rows and columns reaches here."""
+    a = torch.ones(1024, 1024)
+    seconds = interleaved({"multiply": lambda: a @ a}, repeats=10)
+    return 2 * 1024**3 / statistics.median(seconds["multiply"]) / 1e9
+
+
 def rates() -> str:
     """Say in one line what bounds a loss here: how fast matrices are multiplied, and how fast memory is copied."""
-    a, b = torch.ones(1024, 1024), torch.empty(1 << 25)
-    target = torch.empty_like(b)
-    seconds = interleaved({"multiply": lambda: a @ a, "copy": lambda: target.copy_(b)}, repeats=10)
-    multiplications = 2 * 1024**3 / statistics.median(seconds["multiply"]) / 1e9
-    copied = 2 * 4 * b.numel() / statistics.median(seconds["copy"]) / 1e9  # read and written
+    source = torch.empty(1 << 25)
+    target = torch.empty_like(source)
+    multiplications = multiplication_rate()
+    seconds = interleaved({"copy": lambda: target.copy_(source)}, repeats=10)
+    copied = 2 * 4 * source.numel() / statistics.median(seconds["copy"]) / 1e9  # read and written
     return f"This machine multiplies matrices at {multiplications:.0f} GFLOP/s and copies at {copied:.1f} GB/s"
