@@ -106,7 +106,7 @@ def tokens(texts: Sequence[str]) -> Tensor:
         ImportError: If transformers is not installed; says how to install it.
         FileNotFoundError: If the tokeniser is neither installed nor to be had from the hub.
     """
-    tokenizer = _read(_transformers().AutoTokenizer)
+    tokenizer = _tokenizer()
     ids: Tensor = tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"]
     return ids
 
@@ -157,7 +157,7 @@ def prune_vocabulary(model: SentenceClassifier, ids: Tensor) -> None:
         model: Changed in place.
         ids: Numbers of word pieces, of any shape.
     """
-    tokenizer = _read(_transformers().AutoTokenizer)
+    tokenizer = _tokenizer()
     config: Any = model.encoder.config
     embeddings = model.encoder.get_submodule("embeddings")
     kept = torch.cat([ids.flatten(), torch.tensor(tokenizer.all_special_ids)]).unique()
@@ -237,6 +237,11 @@ class _Pruned(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return nn.functional.embedding(self.lookup[ids], self.weight)
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    return _read(_transformers().AutoTokenizer)
 
 
 def _transformers() -> ModuleType:

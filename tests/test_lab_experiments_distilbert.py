@@ -1,0 +1,197 @@
+"""DistilBERT's stored experiment on a few sentences: paired arms, terms that count, a teacher that is kept."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from kdref.lab.encoder import Outputs, outputs
+from kdref.lab.experiments import _snippets, distilbert, distilbert_tuning
+from kdref.lab.experiments._snippets import STUDENTS, TERMS
+from kdref.lab.snippets import KINDS, Part, Snippets, snippets
+
+RATE = 1e-3
+
+
+def first(part: Part, count: int) -> Part:
+    return Part(part.texts[:count], part.y[:count], part.rating[:count])
+
+
+@pytest.fixture(autouse=True)
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snippets]:
+    """A few sentences, students of one layer and a teacher of two, kept in a folder of the test's own."""
+    whole = snippets()
+    few = Snippets(first(whole.train, 40), first(whole.validation, 8), first(whole.test, 30))
+    whole_encoder = _snippets.encoder
+    for module in (_snippets, distilbert):
+        monkeypatch.setattr(module, "snippets", lambda: few)
+    monkeypatch.setattr(
+        _snippets, "encoder", lambda layers, seed: whole_encoder(layers=(1,) if layers else (0, 1), seed=seed)
+    )
+    monkeypatch.setattr(_snippets, "TEACHER_EPOCHS", 1)
+    monkeypatch.setattr(_snippets.Path, "home", lambda: tmp_path)
+    caches = (_snippets.numbered, _snippets.teacher, distilbert_tuning.chosen)
+    for cache in caches:
+        cache.cache_clear()
+    yield few
+    for cache in caches:
+        cache.cache_clear()
+
+
+def said(arm: str, seed: int = 0) -> torch.Tensor:
+    model, _ = _snippets.taught(seed, STUDENTS[arm], learning_rate=RATE)
+    return outputs(model, _snippets.numbered()["test"][0]).logits
+
+
+def test_a_run_is_repeatable_and_seeds_differ() -> None:
+    assert said("labels only").equal(said("labels only"))
+    assert not said("labels only").equal(said("labels only", seed=1))
+
+
+@pytest.mark.parametrize(
+    ("arm", "spoiled"),
+    [
+        ("without soft targets", {"logits"}),
+        ("without hidden states", {"hidden"}),
+        ("labels only", {"logits", "hidden"}),
+        ("without labels", {"labels"}),
+    ],
+)
+def test_what_an_arm_leaves_out_cannot_change_it(arm: str, spoiled: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before, known, teacher = said(arm), dict(_snippets.numbered()), dict(_snippets.teacher())
+    if "labels" in spoiled:
+        known["train"] = (known["train"][0], 1 - known["train"][1])
+    logits, hidden = teacher["train"]
+    teacher["train"] = Outputs(-logits if "logits" in spoiled else logits, -hidden if "hidden" in spoiled else hidden)
+    monkeypatch.setattr(_snippets, "numbered", lambda: known)
+    monkeypatch.setattr(_snippets, "teacher", lambda: teacher)
+    assert said(arm).equal(before)
+    assert not said("triple loss").equal(before)
+
+
+def test_every_term_of_the_whole_loss_counts() -> None:
+    arms = ("labels only", "triple loss", "without soft targets", "without hidden states", "without labels")
+    found = [said(arm) for arm in arms]
+    for number, one in enumerate(found):
+        assert not any(one.equal(other) for other in found[:number])
+    assert [STUDENTS[arm].terms for arm in arms[2:]] == [
+        {**TERMS, name: 0.0} for name in ("soft_weight", "hidden_weight", "hard_weight")
+    ]
+
+
+def test_arms_of_a_seed_begin_alike_and_random_ones_without_what_was_learned_before() -> None:
+    pretrained, random = (_snippets.network(3, layers=(0,), pretrained=flag) for flag in (True, False))
+    assert pretrained.classifier.weight.equal(random.classifier.weight)
+    again = _snippets.network(3, layers=(0,), pretrained=False)
+    assert all(a.equal(b) for a, b in zip(random.parameters(), again.parameters(), strict=True))
+    words = [model.encoder.get_submodule("embeddings.word_embeddings").weight for model in (pretrained, random)]
+    assert words[0].shape == words[1].shape
+    assert not words[0].equal(words[1])
+
+
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+    seen: list[float] = []
+    model = _snippets.network(0, layers=(0,))
+
+    def step(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        seen.append(model.classifier.weight.detach().clone())
+        return {"loss": model.classifier.weight.sum()}  # one gradient throughout: Adam's steps are the rate
+
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(_snippets, "WEIGHT_DECAY", 0.0)
+        _snippets.train(model, step, seed=0, epochs=10, learning_rate=RATE)
+    seen.append(model.classifier.weight.detach())
+    rates = [float((a - b).mean()) / RATE for a, b in itertools.pairwise(seen)]
+    expected = [1 / 3, 2 / 3, *((30 - done) / 27 for done in range(3, 30))]  # 30 steps, of which 3 rise
+    torch.testing.assert_close(rates, [*expected[:2], 1.0, *expected[2:]], rtol=1e-2, atol=1e-3)
+
+
+def test_the_teacher_is_made_once_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _snippets._make_teacher()
+    first_time = _snippets.teacher()
+    monkeypatch.setattr(_snippets, "_make_teacher", lambda: pytest.fail("made again"))
+    _snippets.teacher.cache_clear()
+    kept = _snippets.teacher()
+    ids = _snippets.numbered()["train"][0]
+    for part in ("train", "validation", "test"):
+        assert kept[part].logits.equal(first_time[part].logits)
+        assert kept[part].logits.equal(made[part].logits)
+    assert kept["train"].hidden[ids != 0].equal(made["train"].hidden[ids != 0])
+    assert kept["train"].hidden.shape == (*ids.shape, 384)
+    assert [path.suffix for path in _snippets._cache_file().parent.iterdir()] == [".safetensors"]
+
+
+def test_test_sentences_are_judged_by_kind(small: Snippets, monkeypatch: pytest.MonkeyPatch) -> None:
+    y = small.test.y
+    wrong = small.test.of("negation")
+    own = torch.nn.functional.one_hot(y ^ wrong, 2).float()  # wrong on each negation, right elsewhere
+    teacher = torch.nn.functional.one_hot(1 - y, 2).float()  # always wrong
+    monkeypatch.setattr(distilbert, "teacher", lambda: {"test": Outputs(teacher, teacher)})
+    found = distilbert.judged(own)
+    assert found["accuracy_negation"] == 0
+    assert found["agreement_negation"] == 1
+    assert found["accuracy"] == pytest.approx(1 - wrong.double().mean().item())
+    assert found["agreement"] == pytest.approx(wrong.double().mean().item())
+    for kind in KINDS:
+        rows = small.test.of(kind)
+        assert found[f"accuracy_{kind}"] == pytest.approx((~wrong[rows]).double().mean().item())
+
+
+def test_pruning_keeps_pieces_seen_often_enough() -> None:
+    model = _snippets.network(0, layers=(0,))
+    (ids, _), (test_ids, y) = _snippets.numbered()["train"], _snippets.numbered()["test"]
+    logits = outputs(model, test_ids).logits
+    found = distilbert.pruned(model, logits)
+    counts = torch.bincount(ids.flatten(), minlength=30522)
+    for least in distilbert.SEEN:
+        kept = {*(counts >= least).nonzero().flatten().tolist(), 0, 100, 101, 102, 103}
+        assert found[f"pieces_seen_{least}"] == len(kept)
+    fresh = _snippets.network(0, layers=(0,))
+    read = test_ids.where(torch.isin(test_ids, torch.tensor(sorted(kept))), torch.tensor(100))
+    expected = (outputs(fresh, read).logits.argmax(dim=-1) == y).double().mean().item()
+    assert found[f"accuracy_seen_{distilbert.SEEN[-1]}"] == pytest.approx(expected, abs=1.5 / len(y))
+
+
+def test_word_counts_need_no_network() -> None:
+    logits = distilbert.word_counts()
+    assert logits.shape == (30, 2)
+    assert logits[:, 0].count_nonzero() == 0
+    assert len(set(logits[:, 1].tolist())) > 10
+
+
+def test_an_arm_that_leaves_out_a_term_takes_the_rate_of_the_whole_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = {
+        "labels only | 0.0001",
+        "triple loss | 0.0003",
+        "random, labels only | 0.001",
+        "random, triple loss | 0.0003",
+    }
+    assert best <= set(distilbert_tuning.ARMS)
+    rows = [{"arm": arm, "seed": 5000, "accuracy": 0.8 + 0.1 * (arm in best)} for arm in distilbert_tuning.ARMS]
+    monkeypatch.setattr(distilbert_tuning, "load", lambda _: pd.DataFrame(rows))
+    found = {arm: distilbert_tuning.chosen(arm) for arm in STUDENTS}
+    assert found == {
+        "labels only": 1e-4,
+        "triple loss": 3e-4,
+        "without soft targets": 3e-4,
+        "without labels": 3e-4,
+        "without hidden states": 3e-4,
+        "random, labels only": 1e-3,
+        "random, triple loss": 3e-4,
+    }
+
+
+def test_a_run_of_each_sort_gives_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distilbert, "chosen", lambda _: RATE)
+    rows = {arm: distilbert.run(0, arm) for arm in ("teacher", "word counts", "triple loss", "without labels")}
+    common = {"accuracy", "nll", "calibration_error", "agreement", *(f"accuracy_{kind}" for kind in KINDS)}
+    assert all(common <= set(row) for row in rows.values())
+    assert rows["teacher"]["agreement"] == 1
+    assert "accuracy_seen_1" in rows["triple loss"]
+    assert "accuracy_seen_1" not in rows["without labels"]
+    tuned = distilbert_tuning.run(0, "random, triple loss | 0.001")
+    assert set(tuned) == {"accuracy", "nll"}
