@@ -62,7 +62,7 @@ def token_divergence(
 
     Source: Agarwal et al. 2024, Section 2; Ko et al. 2024, Section 3.1.
     """
-    _check_pair(student_logits, teacher_logits)
+    _check_words(student_logits, teacher_logits)
     _check_kind(kind, mix)
     _check_temperature(temperature)
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
@@ -109,7 +109,7 @@ def token_loss(
 
     Source: Agarwal et al. 2024, Section 2; the count as in huggingface/trl #4719.
     """
-    _check_pair(student_logits, teacher_logits)
+    _check_words(student_logits, teacher_logits)
     _check_tokens(student_logits.shape[:-1], mask, num_tokens)
     if mask is not None:
         student_logits, teacher_logits = (z.masked_fill(~mask[..., None], 0) for z in (student_logits, teacher_logits))
@@ -257,7 +257,7 @@ def _gradient(kind: str, mix: float, q: Tensor, p: Tensor, log_q: Tensor, log_p:
     return q * (slope - (q * slope).sum(dim=-1, keepdim=True))
 
 
-def _check_pair(student: Tensor, teacher: Tensor) -> None:
+def _check_words(student: Tensor, teacher: Tensor) -> None:
     if not student.is_floating_point() or not teacher.is_floating_point():
         raise TypeError(f"logits must be floating point, got {student.dtype} and {teacher.dtype}: pass raw scores")
     if student.shape != teacher.shape or student.dim() == 0 or student.shape[-1] == 0:

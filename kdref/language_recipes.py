@@ -86,7 +86,7 @@ def cosine_hidden_loss(
 
     Source: Sanh et al. 2019, Section 2; ``CosineEmbeddingLoss`` of the unmasked tokens in the authors' code.
     """
-    _check_rows(student_hidden, teacher_hidden, same_width=True)
+    _check_sides(student_hidden, teacher_hidden, same_width=True)
     _check_mask(student_hidden, mask)
     student, teacher = _kept(student_hidden, mask), _kept(teacher_hidden.detach(), mask)
     similarity = (_directions(student) * _directions(teacher.to(student.dtype))).sum(dim=-1)
@@ -142,7 +142,7 @@ def distilbert_loss(
 
     Source: Sanh et al. 2019, Section 2, and the authors' distiller.py and README, which weigh the three differently.
     """
-    _check_rows(student_logits, teacher_logits, same_width=True)
+    _check_sides(student_logits, teacher_logits, same_width=True)
     for name, weight in (("soft", soft_weight), ("hard", hard_weight), ("hidden", hidden_weight)):
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{name}_weight must be 0 or more and finite, got {weight}")
@@ -243,7 +243,7 @@ def universal_logit_loss(
     Source: Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for LLMs",
     TMLR 2025, https://arxiv.org/abs/2402.12030, Section 3, without its cross-entropy.
     """
-    _check_rows(student_logits, teacher_logits, same_width=False)
+    _check_sides(student_logits, teacher_logits, same_width=False)
     _check_mask(student_logits, mask)
     _check_temperature(temperature)
     student, teacher = _kept(student_logits, mask), _kept(teacher_logits.detach(), mask)
@@ -269,7 +269,7 @@ def _directions(rows: Tensor) -> Tensor:
     return F.normalize(rows / largest.masked_fill(largest == 0, 1.0), dim=-1, eps=0.5)
 
 
-def _check_rows(student: Tensor, teacher: Tensor, *, same_width: bool) -> None:
+def _check_sides(student: Tensor, teacher: Tensor, *, same_width: bool) -> None:
     for side in (student, teacher):
         if not side.is_floating_point():
             raise TypeError(f"logits and hidden states must be floating point, got {side.dtype}")

@@ -205,6 +205,13 @@ def test_no_tensor_of_all_logits_ever_exists(kind: str, mix: float | None) -> No
     assert ours.elements <= 8 * words
 
 
+@pytest.mark.parametrize(("kind", "mix"), [("forward", None), ("jensen_shannon", 0.3)])
+def test_compiles_to_one_graph(kind: str, mix: float | None) -> None:
+    student, weight, _, *teacher = (x.detach() for x in layers())
+    settings = {"kind": kind, "mix": mix, "chunk_size": 3}
+    checks.check_compiles(lambda s, w, t, u: fused_linear_loss(s, w, t, u, **settings), student, weight, *teacher[:2])
+
+
 def test_bad_input_is_named() -> None:
     hidden, weight, bias, teacher_hidden, teacher_weight, _ = layers()
     for bad in (
