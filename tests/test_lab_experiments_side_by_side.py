@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from kdref.lab.experiments import side_by_side
-from kdref.lab.experiments.side_by_side import columns, kinds, runs
+from kdref.lab.experiments.side_by_side import agreed, columns, figure, kinds, readme_table, runs
 
 GAINS = {  # over cross-entropy's 60 %, by group of seeds
     "cross-entropy | alone": (0, 0, 0),
@@ -67,3 +68,35 @@ def test_every_loss_has_its_kind() -> None:
     assert len(kinds()) == 11 + 10 + 6
     assert kinds()["soft targets"] == "logits"
     assert kinds()["attention (AT)"] == "attention"
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_verdict_counts_where_all_groups_share_it() -> None:
+    found = agreed("cnn1d-8", "cross-entropy")
+    assert found["soft targets"] == "helps"
+    assert found["label smoothing"] == "hurts"
+    assert found["hint (FitNets), alone"] == ""
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_figure_shows_every_loss_and_each_arm_where_it_belongs() -> None:
+    drawn = figure()
+    left, right = drawn.axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names == list(kinds())[1:]
+    assert (left.get_title(loc="left"), left.get_xlabel()) == ("cnn1d-8, same family", "points against cross-entropy")
+    assert right.get_title(loc="left") == "mlp-100x100, cross family"
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["soft targets", "alone", "with soft targets"]
+    places = {container.lines[0].get_xydata()[0].round(2).tolist()[0]: container for container in left.containers}
+    assert set(places) == {5.0, -2.0, 1.0, 9.0, 3.0}
+    y = places[9.0].lines[0].get_ydata()[0]
+    assert names[round(y)] == "hint (FitNets)"
+    plt.close(drawn)
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_readme_gets_a_line_per_loss_and_a_column_per_student_and_mode() -> None:
+    head, rule, *lines = readme_table().splitlines()
+    assert {line.count("|") for line in (head, rule, *lines)} == {7}
+    assert len(lines) == len(kinds())
+    assert "| soft targets | logits | 65.0 % ↑/= | - | 60.0 % ·/= | - |" in lines

@@ -1,5 +1,7 @@
 """Widgets answer when they are moved, and show the same words everywhere to readers without a kernel."""
 
+import importlib
+import pkgutil
 import re
 
 import ipywidgets
@@ -7,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdref.lab import widgets
+from kdref.lab import exercises, widgets
 from kdref.lab.check import quiz
 from kdref.lab.exercises.lesson_01 import QUIZ
 
@@ -162,6 +164,16 @@ def test_quiz_can_be_read_without_a_kernel_but_not_its_answers() -> None:
         assert f"{number}. {question.text}" in text
         assert all(f"( ) {option}" in text for option in question.options)
         assert not any(why in text for why in question.options.values())
+
+
+def test_the_right_answer_is_not_always_in_the_same_place() -> None:
+    places = []
+    lessons = sorted(name.name for name in pkgutil.iter_modules(exercises.__path__) if name.name.startswith("lesson_"))
+    for lesson in lessons:
+        questions = importlib.import_module(f"kdref.lab.exercises.{lesson}").QUIZ
+        for box, question in zip(quiz(lesson.removeprefix("lesson_")).children[1:], questions, strict=True):
+            places.append(box.children[1].options.index(question.right))
+    assert max(places.count(place) for place in range(3)) < len(places) / 2
 
 
 def test_quiz_feedback_goes_when_the_choice_goes() -> None:

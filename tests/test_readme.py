@@ -20,6 +20,7 @@ from kdref import soft_targets
 from kdref.lab import bench, notebooks
 from kdref.lab.bench.__main__ import names
 from kdref.lab.copying import copyable
+from kdref.lab.experiments import side_by_side
 from tests import rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -265,3 +266,7 @@ def test_the_translation_gives_what_the_library_computes(library: str) -> None:
     value.backward()
     expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_the_table_of_accuracies_is_that_of_the_stored_runs() -> None:
+    assert f"\n\n{side_by_side.readme_table()}\n\n" in README

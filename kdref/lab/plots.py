@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from kdref.lab.style import COLORS, HATCHES, MARKERS, SEQUENTIAL, new_figure, percent_axis
@@ -105,6 +106,8 @@ def curve(
             ticks = sorted(frame[x].unique())
             ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             ax.minorticks_off()
+        elif pd.api.types.is_integer_dtype(frame[x]):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half epochs
         if log_y:
             ax.set_yscale("log")
         for index, (name, value) in enumerate((levels or {}).items()):
@@ -181,6 +184,8 @@ def grid(
     title: str = "",
     percent: bool = False,
     width: float = 8,
+    limits: tuple[float, float] | None = None,
+    decimals: int = 2,
 ) -> Figure:
     """Draw a table of numbers as a heat map, every value written in its cell.
 
@@ -191,15 +196,17 @@ def grid(
         title: Above the axes.
         percent: Values are fractions, to be shown in per cent.
         width: Inches.
+        limits: What the lightest and the darkest colour stand for, where pictures are to be compared.
+        decimals: Of values that are not shown in per cent.
     """
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
     with new_figure(width, 1.2 + 0.62 * len(values)) as (figure, (ax,)):
         ax.imshow(values.to_numpy(), cmap=SEQUENTIAL, aspect="auto", vmin=low, vmax=high)
         ax.set_xticks(range(values.shape[1]), [f"{name}" for name in values.columns])
         ax.set_yticks(range(values.shape[0]), [f"{name}" for name in values.index])
         for (row, column), value in np.ndenumerate(values.to_numpy()):
             color = "white" if value > low + 0.6 * (high - low) else "black"
-            text = f"{100 * value:.1f} %" if percent else f"{value:.2f}"
+            text = f"{100 * value:.1f} %" if percent else f"{value:.{decimals}f}"
             ax.text(column, row, text, ha="center", va="center", color=color, fontsize=12)
         ax.grid(False)
         ax.tick_params(length=0)

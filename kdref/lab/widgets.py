@@ -202,13 +202,13 @@ def quiz_panel(title: str, questions: Sequence[Question]) -> Panel:
     lines = [f"{title}: run this cell to answer."]
     for number, question in enumerate(questions, 1):
         boxes.append(_question_box(number, question))
-        lines += [f"{number}. {question.text}", *(f"   ( ) {option}" for option in question.options)]
+        lines += [f"{number}. {question.text}", *(f"   ( ) {option}" for option in sorted(question.options))]
     return Panel(boxes, text="\n".join(lines))
 
 
 def _question_box(number: int, question: Question) -> Any:
     text = ipywidgets.HTML(f"{number}. {escape(question.text)}")
-    choices = ipywidgets.RadioButtons(options=list(question.options), value=None)
+    choices = ipywidgets.RadioButtons(options=sorted(question.options), value=None)  # or the right one is always first
     choices.layout.width = "auto"
     feedback = ipywidgets.HTML()
 

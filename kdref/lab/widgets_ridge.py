@@ -85,7 +85,7 @@ def draw_fit(ax: Any, x: Tensor, y: Tensor, curves: dict[str, Tensor]) -> None:
     for index, (name, values) in enumerate(curves.items()):
         color, marker = style.COLORS[index], style.MARKERS[index]
         ax.plot(_GRID, values, color=color, marker=marker, markevery=25, label=name)
-    ax.set(xlim=(0, 1), ylim=(-2.2, 2.2), xlabel="x", ylabel="y")
+    ax.set(xlim=(0, 1), ylim=(-2.2, 3.2), xlabel="x", ylabel="y")
     ax.legend(loc="upper right", ncols=2)
 
 

@@ -169,7 +169,16 @@ frame = pd.DataFrame(
     columns=columns,
 )
 report.figure(
-    report.curve(frame, x="temperature", y="gradient", by="loss", log_x=True, log_y=True, x_label="temperature τ"),
+    report.curve(
+        frame,
+        x="temperature",
+        y="gradient",
+        by="loss",
+        log_x=True,
+        log_y=True,
+        x_label="temperature τ",
+        y_label="length of the gradient",
+    ),
     "the gradient of KL falls steeply as the temperature rises; multiplied by τ² it keeps its size",
 )
 
@@ -210,7 +219,7 @@ mistakes = truth.T @ F.one_hot(lab.teacher_outputs(student, split.test_x).argmax
 panels = {"teacher: mean probability": dark_knowledge, "student: share mistaken": mistakes / truth.sum(0)[:, None]}
 report.figure(
     report.matrix(panels, column_label="class", diagonal=False),
-    "two class-by-class matrices, diagonal blank; most mistakes are on pairs that the teacher finds alike",
+    "two class-by-class matrices, diagonal blank; mistakes tend to lie where the teacher is unsure",
 )
 
 # %% [markdown]

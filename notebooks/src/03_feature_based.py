@@ -251,7 +251,7 @@ means = {arm: sum(rows["table"]) / len(rows) for arm, rows in attached.groupby("
 tables = {"before": means["before"], "labels": means["none"], "labels and hint 2 → 2": means["2 → 2"]}
 for title, table in tables.items():
     report.figure(
-        report.grid(table, x_label="teacher", y_label="student", title=f"CKA, {title}", width=6),
+        report.grid(table, x_label="teacher", y_label="student", title=f"CKA, {title}", width=6, limits=(0, 1)),
         f"heat map of CKA, {title}: student's three layers by teacher's three, mean of eight seeds",
     )
 
@@ -267,12 +267,11 @@ print("a hint 1 → 3 leaves it lower than labels alone do")
 report.comparison(likeness, metric="CKA of layer 3", percent=False, caption="against labels alone")
 
 # %% [markdown]
-# **How to read it:** each picture has its own scale of colours, so compare numbers. Look along a row. Which of the
-# teacher's layers is this one most like, and is it the one of the same depth? (In these pictures only for layer 1; we
-# assert nothing about it.) **Seen:** a student that never met its teacher becomes more like it in the last layer, from
-# labels alone. So compare a hint with labels alone, not with the start. Whether a hint between equal layers adds to
-# that stands in the table, and we claim nothing about it. A hint from layer 1 to layer 3 leaves the last layer less
-# like the teacher's.
+# **How to read it:** look along a row. Which of the teacher's layers is this one most like, and is it the one of the
+# same depth? (In these pictures only for layer 1; we assert nothing about it.) **Seen:** a student that never met its
+# teacher becomes more like it in the last layer, from labels alone. So compare a hint with labels alone, not with the
+# start. Whether a hint between equal layers adds to that stands in the table, and we claim nothing about it. A hint
+# from layer 1 to layer 3 leaves the last layer less like the teacher's.
 #
 # *What independent work found:* [Davari et al. 2023](https://arxiv.org/abs/2210.16156): CKA can be moved far by
 # shifting some of the examples, without changing much of what the network does. It is a picture, not a proof.
@@ -298,7 +297,9 @@ square = means["before"].copy()
 for (i, j), gain in gains.items():
     square.loc[f"layer {j}", f"layer {i}"] = gain
 report.figure(
-    report.grid(square, x_label="teacher's layer", y_label="student's layer", title="points against labels alone"),
+    report.grid(
+        square, x_label="teacher's layer", y_label="student's layer", title="points against labels alone", decimals=1
+    ),
     "heat map of gains by layer: the student's last layer taught by the teacher's first is far below zero",
 )
 for arm in ("1 → 3", "2 → 3"):

@@ -70,14 +70,14 @@ with style.new_figure(10, 2.7, columns=4) as (figure, axes):
     for ax in axes:
         ax.grid(False)
     axes[0].imshow(image[0, 0], cmap="gray_r")
-    axes[0].set_title("pixels")
+    axes[0].set(title="pixels", xlabel="column", ylabel="row")
     axes[1].imshow(VIEWS["Fourier"](image).reshape(8, 5), cmap=style.SEQUENTIAL)
-    axes[1].set_title("Fourier")
+    axes[1].set(title="Fourier", xlabel="frequency across", ylabel="frequency down")
     axes[2].barh(range(8), VIEWS["rows"](image)[0], color=style.COLORS[0])
     axes[2].invert_yaxis()
-    axes[2].set_title("rows")
+    axes[2].set(title="rows", xlabel="sum / 4", ylabel="row")
     axes[3].bar(range(8), VIEWS["columns"](image)[0], color=style.COLORS[1])
-    axes[3].set_title("columns")
+    axes[3].set(title="columns", xlabel="column", ylabel="sum / 4")
 report.figure(
     figure, "one digit as pixels, as the size of its spatial frequencies, and as bars of its row and column sums"
 )
@@ -430,7 +430,8 @@ for seed in SEEDS:
         teachers[seed, f"{view}, off by one"] = {part: z.roll(1, dims=-1) for part, z in teachers[seed, view].items()}
 split = data.digits(BASE_SEED)
 z = torch.stack([teachers[BASE_SEED, name]["train"] for name in COUNCILS["one off"]])
-shares = {how: TRUST[how](z, split.train_y).mean(1) for how in ("probabilities", "entropy", "confidence")}
+shares = {how: TRUST[how](z, split.train_y).mean(1) for how in ("entropy", "confidence")}
+shares = {"equal": TRUST["probabilities"](z, split.train_y).mean(1), **shares}
 shares["trust from 50 labels"] = TRUST["trust from 50 labels"](z, split.train_y)[:, 0]
 with style.new_figure(10, 3.6) as (figure, (ax,)):
     plots.draw_bars(ax, shares, names=COUNCILS["one off"])

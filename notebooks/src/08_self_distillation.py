@@ -147,7 +147,13 @@ by_round = [
 ]
 tuned = ridge.loc[ridge["arm"] == "penalty chosen, one round", "error"].mean()
 figure = report.curve(
-    pd.DataFrame(by_round), x="round", y="error", log_x=True, log_y=True, levels={"penalty\nchosen": tuned}
+    pd.DataFrame(by_round),
+    x="round",
+    y="error",
+    y_label="squared error",
+    log_x=True,
+    log_y=True,
+    levels={"penalty\nchosen": tuned},
 )
 report.figure(figure, "squared error against round falls to a least value at about eight, near tuned ridge, then rises")
 
