@@ -155,3 +155,10 @@ def test_the_network_is_cut(address: str) -> None:
 def test_this_computer_can_be_connected_to() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as connection:
         connection.connect(server.getsockname())
+
+
+def test_a_notebook_starts_without_the_compiler_and_the_statistics_package() -> None:
+    code = "import sys; from kdref import lab; from kdref.lab import report, widgets; lab.setup(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "kdref.lab.report" in done.stdout.split()
+    assert {"torch._inductor", "scipy.stats", "transformers"}.isdisjoint(done.stdout.split())

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
+from scipy.special import stdtrit
 
 from kdref.lab.style import COLORS, HATCHES, MARKERS, SEQUENTIAL, new_figure, percent_axis
 
@@ -99,7 +99,7 @@ def curve(
             color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
             ax.plot(means.index, means["mean"], color=color, marker=marker, label=name)
             if (means["count"] > 1).all():
-                half = stats.t.ppf(0.975, means["count"] - 1) * means["std"] / np.sqrt(means["count"])
+                half = stdtrit(means["count"] - 1, 0.975) * means["std"] / np.sqrt(means["count"])
                 ax.fill_between(means.index, means["mean"] - half, means["mean"] + half, color=color, alpha=0.2, lw=0)
         if log_x:
             ax.set_xscale("log")
