@@ -106,7 +106,7 @@ def curve(
             ticks = sorted(frame[x].unique())
             ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             ax.minorticks_off()
-        elif pd.api.types.is_integer_dtype(frame[x]):
+        elif pd.api.types.is_numeric_dtype(frame[x]) and (frame[x] % 1 == 0).all():
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # no half epochs
         if log_y:
             ax.set_yscale("log")

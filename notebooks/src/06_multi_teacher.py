@@ -72,12 +72,12 @@ with style.new_figure(10, 2.7, columns=4) as (figure, axes):
     axes[0].imshow(image[0, 0], cmap="gray_r")
     axes[0].set(title="pixels", xlabel="column", ylabel="row")
     axes[1].imshow(VIEWS["Fourier"](image).reshape(8, 5), cmap=style.SEQUENTIAL)
-    axes[1].set(title="Fourier", xlabel="frequency across", ylabel="frequency down")
+    axes[1].set(title="Fourier", xlabel="frequency across", ylabel="frequency down", xticks=range(0, 5, 2))
     axes[2].barh(range(8), VIEWS["rows"](image)[0], color=style.COLORS[0])
     axes[2].invert_yaxis()
     axes[2].set(title="rows", xlabel="sum / 4", ylabel="row")
     axes[3].bar(range(8), VIEWS["columns"](image)[0], color=style.COLORS[1])
-    axes[3].set(title="columns", xlabel="column", ylabel="sum / 4")
+    axes[3].set(title="columns", xlabel="column", ylabel="sum / 4", xticks=range(0, 8, 2))
 report.figure(
     figure, "one digit as pixels, as the size of its spatial frequencies, and as bars of its row and column sums"
 )
