@@ -241,6 +241,17 @@ def test_bad_input_is_named() -> None:
         expected_tokens_per_call(torch.tensor([0.5]), num_drafts=-1)
 
 
+def test_a_round_compiles_to_one_graph() -> None:
+    sure = torch.eye(3, dtype=torch.float64)  # nothing is left to chance, so the results must be equal
+    drafts, after = torch.tensor([[0, 1], [0, 1]]), torch.tensor([[0, 1, 2], [0, 2, 2]])
+    arguments = drafts, sure[drafts], sure[after]
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda *tensors: speculative_sample(*tensors), fullgraph=True, backend="aot_eager")
+    for found, expected in zip(compiled(*arguments), speculative_sample(*arguments), strict=True):
+        assert torch.equal(found, expected)
+    checks.check_compiles(lambda a: expected_tokens_per_call(a, num_drafts=3), torch.tensor([0.2, 0.9]))
+
+
 def test_the_same_generator_gives_the_same_text() -> None:
     texts = [
         speculative_decoding(
