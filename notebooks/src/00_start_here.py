@@ -138,7 +138,7 @@ print("it gets at least six of these eight right: yes")
 # | 09 | adversarial | a discriminator as the loss, and what it costs |
 # | 10 | transfer data | model compression of 2006, unlabelled data, no data at all |
 # | 11 | language models | half the layers of a pre-trained encoder, and what is kept |
-# | 12 | reasoning | traces, rejection sampling, on-policy distillation, in miniature |
+# | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | scaling laws | when to distil and when to train |
 # | 14 | edge | export, int8; size, latency and accuracy measured together |
 # | 15 | fidelity | does the student really copy the teacher? a museum of published bugs |
@@ -201,6 +201,9 @@ print("this lesson is in the table: yes")
 # - **08:** $f$ a fitted curve; $k$ kernel; $G$ how alike examples are, $\lambda$ an eigenvalue of it; $c$ penalty; $I$
 #   identity matrix; $S$ what turns labels $Y$ into fitted values, $T$ other targets; $a$ a weight of labels or of
 #   earlier answers; $\theta$ weights of a network, $d$ how slowly an average of them follows; $H$ entropy.
+# - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
+#   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
+#   a word.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.

@@ -1,0 +1,622 @@
+# %% [markdown]
+# # 12 · Reasoning: distilling what a teacher writes
+#
+# **Can a student learn to reason from nothing but the text that a teacher wrote?**
+#
+# **You will be able to**
+#
+# - say what fine-tuning on a teacher's text minimises ([sequence-level
+#   distillation](GLOSSARY.md#sequence-level-distillation)), and check it by counting out a whole language;
+# - rebuild the DeepSeek-R1 recipe in miniature: a teacher writes traces, a check keeps the right ones, a student learns
+#   them; and say what each part gives;
+# - train a student on what *it* writes, with a gradient that is not zero by mistake;
+# - let a student draft for its teacher without changing a word of what the teacher would say.
+#
+# **Needs:** [lesson 01](01_soft_targets.ipynb) (KL divergence). What a language model does is explained here.
+#
+# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+#
+# **Files:** `kdref/sequence.py` (losses on drawn sequences, rejection sampling), `kdref/sequence_enumeration.py` (tiny
+# languages, counted out), `kdref/speculative.py` (speculative decoding), `kdref/lab/sums.py` (the task),
+# `kdref/lab/experiments/reasoning.py` (the long experiment).
+#
+# **Papers:** [Kim and Rush 2016](https://arxiv.org/abs/1606.07947) (sequence-level distillation), [DeepSeek-AI
+# 2025](https://arxiv.org/abs/2501.12948) (R1), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (GKD), [Gu et
+# al. 2024](https://arxiv.org/abs/2306.08543) (MiniLLM), [Leviathan et al. 2023](https://arxiv.org/abs/2211.17192)
+# (speculative decoding), [Zhou et al. 2024](https://arxiv.org/abs/2310.08461) (DistillSpec).
+
+# %% tags=["setup"]
+import pandas as pd
+import torch
+
+from kdref import lab
+from kdref.lab import experiments, models, report, sums
+from kdref.lab.experiments import _sums, reasoning
+from kdref.lab.widgets_speculative import parts_of_a_round, speculative_explorer
+from kdref.sequence import on_policy_loss, rejection_sample, sequence_level_loss, speculative_acceptance
+from kdref.sequence_enumeration import enumerate_sequences, markov_logits, sequence_kl_divergence, sequence_log_prob
+from kdref.speculative import expected_tokens_per_call, speculative_decoding, speculative_sample
+
+lab.setup()
+BASE_SEED = lab.base_seed()
+
+# %% [markdown]
+# ## 1. A language that can be counted out
+#
+# A language model reads tokens and gives probabilities of the next one. Writing is drawing from them, token by token;
+# so it also gives a probability to every whole **sequence**, the product along the way:
+#
+# $$\log Q(y) = \sum_t \log q(y_t \mid y_{<t})$$
+#
+# Distilling a language model means to bring the student's distribution over sequences, Q, to the teacher's, P. There
+# are more sequences than atoms, so one works with samples, and it is easy to get a sample's gradient wrong. Therefore
+# we start with a language so small that nothing needs to be sampled: three tokens, each depending on the one before it,
+# sequences of four. That makes 81.
+
+# %%
+tokens = enumerate_sequences(vocabulary=3, length=4)
+rows = torch.sin(torch.arange(24, dtype=torch.float64) ** 2).reshape(2, 4, 3) * 2
+teacher_tables, student_tables = ((table[0], table[1:]) for table in rows)  # first token; the token after each token
+teacher_logits, student_logits = (markov_logits(*tables, tokens) for tables in (teacher_tables, student_tables))
+log_p, log_q = (sequence_log_prob(logits, tokens) for logits in (teacher_logits, student_logits))
+print(len(tokens), "sequences; their probabilities add up to", round(log_p.exp().sum().item(), 12))
+print("the likeliest:", tokens[log_p.argmax()].tolist(), "with probability", round(log_p.exp().max().item(), 3))
+
+# %% [markdown]
+# **The chain rule.** The divergence of the sequences is the sum of the tokens' divergences, each weighed by how likely
+# the *teacher* is to write what stands before it:
+#
+# $$\mathrm{KL}(P \,\|\, Q) = \sum_t \mathrm{E}_{y_{<t} \sim P}\; \mathrm{KL}\big(p(\cdot \mid y_{<t}) \,\|\,
+# q(\cdot \mid y_{<t})\big)$$
+#
+# So soft targets at every token, on text that the teacher wrote, *are* distillation of whole sequences. On other text
+# they are something else.
+
+# %%
+lab.show(sequence_kl_divergence)
+
+# %%
+whole = sequence_kl_divergence(student_logits, teacher_logits, tokens)
+p, q = teacher_logits.log_softmax(-1), student_logits.log_softmax(-1)
+per_token = (p.exp() * (p - q)).sum(-1)  # (81, 4): at every place of every sequence
+weighed = (log_p.exp()[:, None] * per_token).sum()
+torch.testing.assert_close(whole, weighed, rtol=0, atol=1e-12)
+print(
+    f"sequences: {whole.item():.3f} nats; tokens on the teacher's text: {weighed.item():.3f}; equal to 12 digits: yes"
+)
+print(f"tokens on any text alike: {per_token.sum(1).mean().item():.3f}")
+
+# %% [markdown]
+# **Without the teacher's probabilities.** Often one has the teacher's text only. Then there is **sequence-level
+# distillation** (Kim and Rush, EMNLP 2016): cross-entropy with what the teacher wrote. For text *drawn* from the
+# teacher its mean is KL(P‖Q) plus the teacher's entropy, a constant: the same gradient, with more noise. (Kim and Rush
+# took the best of a beam search instead of a draw; their translation student then needed no beam itself.)
+
+# %%
+lab.show(sequence_level_loss)
+
+# %%
+leaf = [table.clone().requires_grad_() for table in student_tables]
+exact = torch.autograd.grad(sequence_kl_divergence(markov_logits(*leaf, tokens), teacher_logits, tokens), leaf)
+expected = [torch.zeros_like(table) for table in leaf]
+for row, weight in zip(tokens, log_p.exp(), strict=True):  # every sample that there can be, by its probability
+    loss = sequence_level_loss(markov_logits(*leaf, row[None]), row[None], num_tokens=1)
+    for total, part in zip(expected, torch.autograd.grad(loss, leaf), strict=True):
+        total += weight * part
+for one, other in zip(exact, expected, strict=True):
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+print("fine-tuning on drawn text has the gradient of KL(P‖Q), on average: yes")
+
+# %% [markdown]
+# ## 2. The R1 story
+#
+# In January 2025 DeepSeek published R1, a model that reasons at length before it answers, and six small models
+# distilled from it. The recipe for the small ones is sequence-level distillation and nothing else:
+#
+# 1. The teacher writes several solutions, with reasoning, of each of many problems.
+# 2. [**Rejection sampling**](GLOSSARY.md#rejection-sampling): a check of the final answer keeps the right ones. About
+#    600,000 are left; some 200,000 samples that are no reasoning are added.
+# 3. The students, existing models of two other families, are fine-tuned on the 800,000 texts. No logits, no
+#    temperature, and no reinforcement learning of the students, which the paper leaves to others.
+#
+# Its table, of answers right at the first try:
+#
+# | model | AIME 2024, % | MATH-500, % |
+# |---|---:|---:|
+# | DeepSeek-R1, the teacher | 79.8 | 97.3 |
+# | Qwen-1.5B, distilled | 28.9 | 83.9 |
+# | Qwen-7B | 55.5 | 92.8 |
+# | Qwen-14B | 69.7 | 93.9 |
+# | Qwen-32B | 72.6 | 94.3 |
+# | Llama-8B | 50.4 | 89.1 |
+# | Llama-70B | 70.0 | 94.5 |
+#
+# *Read it with care.* AIME 2024 is 30 problems: one of them is 3.3 points. The two smallest students start from models
+# for mathematics. And "distilled" says nothing about *what* was passed on: the answers, the way of reasoning, or only
+# its form? That can't be told apart at this size without a laboratory's budget. It can in miniature.
+#
+# ## 3. Running sums
+#
+# A problem is six numbers; the answer is their sum on a clock with seven hours. At once it is hard; step by step, easy.
+# The steps are the **trace**:
+
+# %%
+asked = sums.problems(3, length=6, seed=0)
+for row, steps in zip(sums.prompts(asked), sums.completions(sums.traces(asked)), strict=True):
+    print(sums.text(torch.cat([row, steps])))
+print("\nthe last of them, by someone who takes sixes for fives:")
+print(sums.text(torch.cat([sums.prompts(asked)[-1], sums.completions(sums.traces(asked, slip=1.0))[-1]])))
+
+# %% [markdown]
+# **The teacher** is a transformer with two layers, really trained, on 20,000 problems with traces. But whoever wrote
+# them took six sixes of ten for fives. So the teacher has a *systematic* fault, as real ones do: not noise that
+# averages out, but a habit. **Students** have one layer of half the width.
+
+# %%
+seed = BASE_SEED if BASE_SEED in set(experiments.load("reasoning")["seed"]) else 0
+teacher = _sums.teacher(seed)
+student = _sums.network(_sums.STUDENT, seed=0)
+print("parameters:", models.count_parameters(teacher), "and", models.count_parameters(student))
+lab.show(_sums.train)
+
+# %% [markdown]
+# The teacher writes four solutions of each of 2,000 problems; `rejection_sample` keeps the first right one, if there is
+# one. Nothing but the final answer is looked at.
+
+# %%
+lab.show(rejection_sample)
+
+# %% tags=["nbval-ignore-output"]
+asked, written = _sums.samples(seed)
+right = sums.is_right(asked, written)
+kept = rejection_sample(right)
+true = sums.completions(sums.traces(asked))
+facts = {
+    "of the teacher's answers right": right.float().mean(),
+    "problems that are left": kept.any(dim=1).float().mean(),
+    "of the kept texts, every step right": (written == true[:, None]).all(-1)[kept].float().mean(),
+}
+report.table(pd.DataFrame([{"what": what, "share": value.item()} for what, value in facts.items()]), percent=["share"])
+sixes = (asked == sums.CARELESS).sum(1).float()
+
+# %%
+assert facts["of the kept texts, every step right"] > 0.9 > 0.7 > facts["of the teacher's answers right"]
+assert sixes[kept.any(dim=1)].mean() < sixes.mean()
+print("a right answer nearly always comes from right steps: yes")
+print("the problems that are left have fewer sixes, so they are easier: yes")
+
+# %% [markdown]
+# Two things to notice. A check of the *answer* cleans the *steps*, because here a wrong step seldom ends right. Where
+# guessing pays, or two faults cancel out, it would not. And what is left is **not the same problems**: those on which
+# the teacher always slips have dropped out.
+#
+# ## 4. What does a student need?
+#
+# All students have the same first weights, problems and optimiser, and 400 steps of 64 texts.
+#
+# - **Answers only.** And, since an answer has fewer tokens than a trace, once more with as many *tokens*: 3.5 times the
+#   steps.
+# - **The algorithm's traces**: without any fault. Nobody has them in practice.
+# - **The teacher's traces**, the first of each problem, whatever its answer.
+# - **Checked traces**: after rejection sampling. They are fewer, so there is a control: **as few, unchecked**.
+#
+# Three base seeds with eight seeds each are stored (`python -m kdref.lab.experiments reasoning`); accuracy is the share
+# of right answers in *drawn* text, as R1's table has it.
+
+# %%
+runs = experiments.load("reasoning")
+print(experiments.provenance("reasoning")["command"], "·", len(runs), "runs,", runs["seed"].nunique(), "seeds")
+students = {}
+for arm in ("the teacher's traces", "checked traces"):
+    student = _sums.network(_sums.STUDENT, seed=100_000 + seed)
+    students[arm] = _sums.train(student, *reasoning.training_set(seed, arm), steps=_sums.STUDENT_STEPS, seed=seed)
+    stored = runs.query("seed == @seed and arm == @arm").iloc[0]
+    live = _sums.measured(students[arm], seed)
+    assert abs(live["accuracy"] - stored["accuracy"]) < 0.1  # other processors round differently
+    print(f"{arm}: within ten points of the stored run")
+
+# %% tags=["nbval-ignore-output"]
+RECIPE = ["answers only", "answers only, equal tokens", "the algorithm's traces", "the teacher's traces"]
+RECIPE += ["as few, unchecked", "checked traces", "the teacher itself"]
+recipe = runs[runs["arm"].isin(RECIPE)]
+means = recipe.groupby("arm")[["accuracy", "greedy", "slips"]].mean().loc[RECIPE]
+report.table(
+    means, percent=["accuracy", "greedy", "slips"], caption="right answers, drawn and greedy; sixes taken for fives"
+)
+against = lab.compare(recipe, baseline="the teacher's traces", metric="accuracy")
+report.comparison(against, caption="right answers in drawn text, against the teacher's traces as they are, 24 seeds")
+
+# %%
+report.figure(
+    report.intervals(against, x_label="points against the teacher's traces, unchecked"),
+    "answers only far below zero, as few unchecked near zero, checked traces and the algorithm's far above",
+)
+verdicts = report.verdicts(recipe, baseline="the teacher's traces")
+for arm in ("checked traces", "the algorithm's traces", "answers only", "answers only, equal tokens"):
+    print(f"{arm}: {report.tally(verdicts)[arm]}")
+assert (verdicts.loc[["checked traces", "the algorithm's traces"]] == "helps").all(axis=None)
+assert (verdicts.loc[["answers only", "answers only, equal tokens"]] == "hurts").all(axis=None)
+assert not (verdicts.loc["as few, unchecked"] == "helps").any()
+beyond = report.verdicts(recipe, baseline="the teacher itself")
+assert (beyond.loc["checked traces"] == "helps").all()
+perfect = report.verdicts(recipe, baseline="the algorithm's traces")
+assert (perfect.loc["checked traces"] == "hurts").all()
+assert (means.loc[["answers only", "answers only, equal tokens"], "accuracy"] - 1 / 7).abs().max() < 0.02
+copied = recipe.pivot_table("slips", "seed", "arm")
+assert (copied["the teacher's traces"] - copied["the teacher itself"]).abs().mean() < 0.05
+assert copied["checked traces"].max() < 0.1
+print("the checked student is better than the teacher that wrote its texts: yes")
+print("unchecked, the student slips as often as its teacher, to five points; checked, hardly ever: yes")
+print("answers only stay at chance, one in seven, with as many tokens too: yes")
+
+# %% [markdown]
+# **Seen.** *Steps are what is learned*: with answers alone a student stays at chance, with as many tokens too. *A
+# student copies faults as it copies skill*: on the teacher's unchecked traces it takes as many sixes for fives as its
+# teacher does. *The check puts something in*: the student of the checked traces is far better than the teacher that
+# wrote every word of them. It is not the smaller number of texts, as the control shows, nor a better teacher. The
+# knowledge comes from the check, which knows the answers. And it is not quite as good as the algorithm's student: fewer
+# texts, fewer sixes among them.
+#
+# What this does *not* show: that R1's students owe theirs to the same. Here one skill is learned from nothing, and the
+# check knows everything; there, models that had seen much mathematics were fine-tuned.
+#
+# ## 5. On-policy: learning from one's own text
+#
+# Fine-tuning shows a student what the *teacher* writes. When the student writes, one wrong token leads it to places
+# that no training text went through, and what it does there nobody has taught it.
+# [**On-policy distillation**](GLOSSARY.md#on-policy-distillation) (GKD, Agarwal et al. 2024; MiniLLM, Gu et al. 2024)
+# lets the student write and the teacher judge every token. What is made
+# smaller is the **reverse** divergence, weighed by where the *student* goes:
+#
+# $$\mathrm{KL}(Q \,\|\, P) = \mathrm{E}_{y \sim Q} \sum_t r_t, \qquad
+# r_t = \log q(y_t \mid y_{<t}) - \log p(y_t \mid y_{<t})$$
+#
+# So: draw, compute the mean of $r_t$, call `backward()`? That is the classic bug, and it has been published more than
+# once. The drawn tokens depend on the student's weights, and autograd does not know it. What is left is the gradient of
+# log q, whose mean over q is zero, since probabilities add up to one:
+
+# %%
+log_p, leaf = (log_p.detach(), [table.clone().requires_grad_() for table in student_tables])
+weights = sequence_log_prob(markov_logits(*leaf, tokens), tokens).exp().detach()
+losses = {
+    "log-ratio, differentiated as it stands": lambda z, row, n: (sequence_log_prob(z, row) - log_p[n]).sum(),
+    "on_policy_loss": lambda z, row, n: on_policy_loss(z, teacher_logits[n : n + 1], row, num_tokens=1),
+}
+log_q = sequence_log_prob(markov_logits(*leaf, tokens), tokens)
+exact = torch.autograd.grad((log_q.exp() * (log_q - log_p)).sum(), leaf)
+for name, loss in losses.items():
+    mean = [torch.zeros_like(table) for table in leaf]
+    for n, weight in enumerate(weights):
+        row = tokens[n : n + 1]
+        for total, part in zip(mean, torch.autograd.grad(loss(markov_logits(*leaf, row), row, n), leaf), strict=True):
+            total += weight * part
+    size, apart = (
+        max(float(t.abs().max()) for t in side) for side in (mean, [a - b for a, b in zip(mean, exact, strict=True)])
+    )
+    print(f"{name}: largest entry of the mean gradient {size:.3f}; off the exact one by {apart:.3f}")
+
+# %% [markdown]
+# The right form multiplies log q by a *constant*, the **advantage**: the sum of the log-ratios from this token on. (The
+# printed 0.000 hides no rounding: the tests hold it to twelve digits.)
+
+# %%
+lab.show(on_policy_loss)
+
+# %% [markdown]
+# **By hand.** One token, the student says (½, ½), the teacher (¼, ¾), and token 0 is drawn: r = log ½ − log ¼ = log 2.
+# The gradient for the logits is r times (1 − ½, 0 − ½) = (0.347, −0.347): away from a token said too often.
+
+# %%
+leaf = torch.zeros(1, 1, 2, requires_grad=True)
+loss = on_policy_loss(leaf, torch.tensor([[[1.0, 3.0]]]).log(), torch.tensor([[0]]))
+loss.backward()
+print("value", round(loss.item(), 3), "gradient", [round(g, 3) for g in leaf.grad.flatten().tolist()])
+
+# %% [markdown]
+# Does it help here? The student of the unchecked traces goes on for 100 steps, in four ways: more of the teacher's
+# text; the same text with the teacher's probabilities, the reverse divergence at every token; that divergence on **its
+# own** text; and the log-ratios of whole sequences, `on_policy_loss`, where the teacher's probability of the drawn
+# tokens is all that is needed. The measure is how like the teacher it becomes, faults included: divergences per token.
+
+# %% tags=["nbval-ignore-output"]
+LONGER = ["the teacher's traces", *(arm for arm in reasoning.ARMS if arm.startswith("longer"))]
+policy = runs[runs["arm"].isin(LONGER)]
+columns = ["reverse", "forward", "acceptance", "accuracy"]
+report.table(
+    policy.groupby("arm")[columns].mean().loc[LONGER],
+    percent=["acceptance", "accuracy"],
+    decimals=4,
+    caption="KL(Q‖P) per token on its own text, KL(P‖Q) on the teacher's; means of 24 seeds",
+)
+for metric in ("reverse", "forward"):
+    longer = lab.compare(policy, baseline="longer, teacher's text", metric=metric, margin=0.001, higher_is_better=False)
+    report.comparison(longer, metric=metric, percent=False, caption=f"{metric}, against more of the teacher's text")
+
+# %%
+reverse = report.verdicts(policy, baseline="longer, teacher's text", metric="reverse", higher_is_better=False)
+for arm in ("longer, teacher's text, tokens", "longer, own text, tokens"):
+    print(f"reverse divergence, {arm.removeprefix('longer, ')}: {report.tally(reverse)[arm]}")
+    assert (reverse.loc[arm] == "helps").all()
+whose = lab.compare(
+    policy, baseline="longer, teacher's text, tokens", metric="reverse", margin=0.005, higher_is_better=False
+)
+own = whose.loc["longer, own text, tokens"]
+assert -0.005 < own["low"] < own["high"] < 0.005
+print("the same loss on its own text instead of the teacher's: less than 0.005 nats apart")
+
+# %% [markdown]
+# **Seen:** what helps is that the teacher's *probabilities* are used, which say more than one drawn token does. *Whose*
+# text they are taken on makes no difference worth having here. Why not? Look where the student goes that its teacher
+# would not: a step that is neither right nor a six taken for a five.
+
+# %% tags=["nbval-ignore-output"]
+fresh = _sums.problems(1500, seed, 2)
+for name, model in (("the student", students["the teacher's traces"]), ("the teacher", teacher)):
+    own = _sums.write(model, fresh, seed=seed)[:, :6]
+    step = own.diff(dim=1, prepend=torch.zeros_like(own[:, :1])) % 7
+    strays = (step != fresh) & ~((fresh == sums.CARELESS) & (step == sums.CARELESS - 1))
+    strayed = strays.any(dim=1).float().mean().item()
+    print(f"{name}: {100 * strayed:.1f} % of its texts hold a step that is neither right nor the habit")
+
+# %%
+assert strayed < 0.1  # the teacher's, which came last
+print("the teacher leaves both rule and habit in fewer than one text of ten: yes")
+
+# %% [markdown]
+# This student strays somewhat more often than its teacher, in texts of six steps, and from a wrong sum one can go on as
+# from any other. So there is little that its own text could teach it. The papers' students write hundreds of tokens,
+# and there one wrong turn may spoil the rest: their claims are about that. The log-ratios gained less: they get by with
+# one number per token, at the price of noise. (All at the same rate; nothing was tuned.)
+#
+# ## 6. A student that drafts for its teacher
+#
+# A large model writes slowly since it is called once per token, and each call has to read all of its weights. It could
+# judge many tokens in one call, if someone proposed them. [**Speculative decoding**](GLOSSARY.md#speculative-decoding)
+# (Leviathan et al. 2023, and Chen et al. 2023 at the same time): a small [**draft model**](GLOSSARY.md#draft-model)
+# writes K tokens, the teacher judges them all at once. A token is accepted with probability min(1, p/q). At the first
+# rejection it is replaced by a draw from what is missing, max(0, p − q), scaled to 1; the rest of the draft is dropped.
+#
+# The text that comes out is the *teacher's*, exactly, however bad the draft:
+#
+# $$\underbrace{q \cdot \min\!\big(1, \tfrac{p}{q}\big)}_{\text{drafted and accepted: } \min(p, q)} +
+# \underbrace{\max(0, p - q)}_{\text{drawn anew}} = p$$
+#
+# A draft is accepted with probability $\alpha = \sum_v \min(p_v, q_v) = 1 - \mathrm{TV}(p, q)$, one minus **total
+# variation**. A better student makes the text cheaper and not better.
+
+# %%
+names = ["0", "1", "2", "3", "4", "5", "6"]
+draft_scores = torch.tensor([0.0, 0.5, 1.0, 2.0, 0.0, -1.0, 0.0])
+their_scores = torch.tensor([0.0, 0.0, 2.5, 1.0, 0.5, 0.0, -1.0])
+q, p = draft_scores.softmax(0), their_scores.softmax(0)
+parts = parts_of_a_round(q, p)
+report.figure(
+    report.bars(
+        {name: parts[name] for name in ("teacher", "accepted", "drawn anew")},
+        names=names,
+        x_label="next token",
+        y_label="probability",
+    ),
+    "bars per token: what is accepted and what is drawn anew add up to the teacher's probability",
+)
+torch.testing.assert_close(parts["accepted"] + parts["drawn anew"], p)
+print("accepted:", round(speculative_acceptance(q, p).item(), 3), "of drafts; the two parts add up to the teacher: yes")
+
+# %% [markdown]
+# Now really drawn, a hundred thousand times:
+
+# %%
+generator = torch.Generator().manual_seed(0)
+drafts = torch.multinomial(q, 100_000, replacement=True, generator=generator)[:, None]
+drawn, counts = speculative_sample(drafts, q.expand(100_000, 1, 7), p.expand(100_000, 2, 7), generator=generator)
+shares = drawn[:, 0].bincount(minlength=7) / 100_000
+print("first token within half a point of the teacher's probabilities:", bool((shares - p).abs().max() < 0.005))
+print("within half a point of the student's:", bool((shares - q).abs().max() < 0.005))
+accepted = (counts == 2).double().mean()
+print("accepted as often as the formula says:", bool((accepted - speculative_acceptance(q, p)).abs() < 0.005))
+
+# %% [markdown]
+# Move the student towards the teacher. How much do eight drafts per call gain at an acceptance of one half? And at 95
+# %?
+
+# %%
+speculative_explorer(speculative_acceptance, expected_tokens_per_call, draft_scores, their_scores, token_names=names)
+
+# %% [markdown]
+# **Which student drafts best?** Not the one with the best answers. The teacher takes sixes for fives, and a draft model
+# should expect it to. (DistillSpec, Zhou et al. 2024, distils draft models, on their own text, and reports decoding 10
+# to 45 % faster than with an undistilled one.)
+
+# %% tags=["nbval-ignore-output"]
+DRAFTS = ["the algorithm's traces", "checked traces", "the teacher's traces", "longer, own text, tokens"]
+drafting = runs[runs["arm"].isin(DRAFTS)]
+draft_means = drafting.groupby("arm")[["acceptance", "accuracy"]].mean().loc[DRAFTS]
+report.table(draft_means, percent=["acceptance", "accuracy"], caption="as a draft model, and on its own; 24 seeds")
+report.comparison(
+    lab.compare(drafting, baseline="the algorithm's traces", metric="acceptance"),
+    metric="acceptance",
+    caption="acceptance, against plain fine-tuning on right traces",
+)
+
+# %%
+accepted = report.verdicts(drafting, baseline="the algorithm's traces", metric="acceptance")
+for arm in ("the teacher's traces", "longer, own text, tokens"):
+    print(f"acceptance, {arm}: {report.tally(accepted)[arm]}")
+    assert (accepted.loc[arm] == "helps").all()
+assert draft_means["accuracy"].idxmax() == "the algorithm's traces" == draft_means["acceptance"].idxmin()
+print("the best student by its answers is the worst at drafting: yes")
+
+# %% tags=["nbval-ignore-output"]
+rows, generator = [], torch.Generator().manual_seed(seed)
+for arm in ("checked traces", "the teacher's traces"):
+    for drafts_per_call in (0, 2, 6):
+        calls = length = 0
+        for row in sums.prompts(_sums.problems(40, seed, 2)):
+            text, used = speculative_decoding(
+                students[arm],
+                teacher,
+                row,
+                max_new_tokens=7,
+                num_drafts=drafts_per_call,
+                end=sums.END,
+                generator=generator,
+            )
+            calls, length = calls + used, length + len(text)
+        rows.append({"draft model": arm, "drafts per call": drafts_per_call, "tokens per call": length / calls})
+per_call = pd.DataFrame(rows).pivot(index="draft model", columns="drafts per call", values="tokens per call")
+report.table(per_call, caption="tokens per call of the teacher, 40 problems of seven tokens")
+
+# %%
+assert (per_call[0] == 1).all()
+assert (per_call[6] > 2 * per_call[0]).all()
+assert per_call.loc["the teacher's traces", 6] > per_call.loc["checked traces", 6]
+print("six drafts per call: more than two tokens per call, and more with the draft model that has the habit: yes")
+
+# %% [markdown]
+# ## 7. Exercises
+#
+# Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
+# [solutions/12_reasoning.ipynb](solutions/12_reasoning.ipynb).
+
+# %% [markdown] tags=["exercise"]
+# **12.1 Recall.** Log-probability of sequences: logits (B, L, V), tokens (B, L), and a mask that is False on padding.
+# Return one number per sequence.
+#
+# <details><summary>Hint</summary>`log_softmax`, then `gather`.</details>
+
+
+# %% tags=["exercise"]
+def my_log_prob(logits, tokens, mask):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_log_prob(logits, tokens, mask):
+    log_probs = logits.log_softmax(dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
+    return (log_probs * mask).sum(dim=-1)
+
+
+# %% tags=["check"]
+lab.check("12.1", my_log_prob)
+
+# %% [markdown] tags=["exercise"]
+# **12.2 Apply.** Rejection sampling: `right` (N, K) says which of K samples of each problem have a right answer. Return
+# a mask of the first `keep` right ones of each problem.
+#
+# <details><summary>Hint</summary>`cumsum` numbers the right ones.</details>
+
+
+# %% tags=["exercise"]
+def my_filter(right, keep):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_filter(right, keep):
+    return right & (right.cumsum(dim=-1) <= keep)
+
+
+# %% tags=["check"]
+lab.check("12.2", my_filter)
+
+# %% [markdown] tags=["exercise"]
+# **12.3 Predict.** The teacher solves a hard problem in three samples of ten. Of many such problems, with four samples
+# of each, which share is left after rejection sampling? To two digits or better.
+#
+# <details><summary>Hint</summary>When is a problem lost?</details>
+
+# %% tags=["exercise"]
+my_share = ...
+
+# %% tags=["solution"]
+my_share = 1 - (1 - 0.3) ** 4
+
+# %% tags=["check"]
+lab.check("12.3", my_share)
+
+# %% [markdown] tags=["exercise"]
+# **12.4 Find the bug.** An on-policy loss as it was published (shortened):
+#
+# ```python
+# def published(student_logits, teacher_logits, tokens):
+#     log_q = student_logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)
+#     log_p = teacher_logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)
+#     return (log_q - log_p).mean()
+# ```
+#
+# Write it so that its gradient for the student is that of the tokens' reverse divergence, prefixes held fixed (each
+# token answers for itself). The check looks at the gradient only.
+#
+# <details><summary>Hint</summary>A constant times log q.</details>
+
+
+# %% tags=["exercise"]
+def repaired(student_logits, teacher_logits, tokens):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def repaired(student_logits, teacher_logits, tokens):
+    log_q = student_logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)
+    log_p = teacher_logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)
+    return ((log_q - log_p).detach() * log_q).mean()
+
+
+# %% tags=["check"]
+lab.check("12.4", repaired)
+
+# %% [markdown] tags=["exercise"]
+# **12.5 Design.** Prove that speculative decoding is exact: for one position, return (2, V), the probability that a
+# token comes out *drafted and accepted*, and the probability that it comes out *drawn anew*, from student and teacher
+# probabilities (V,). Then add the rows.
+#
+# <details><summary>Hint</summary>Drafted with q, accepted with min(1, p/q). How likely is a rejection?</details>
+
+
+# %% tags=["exercise"]
+def my_round(student, teacher):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_round(student, teacher):
+    accepted = torch.minimum(student, teacher)
+    missing = (teacher - student).clamp(min=0)
+    return torch.stack([accepted, (1 - accepted.sum()) * missing / missing.sum()])
+
+
+# %% tags=["check"]
+lab.check("12.5", my_round)
+
+# %% [markdown]
+# **Going further** (not checked): let the teacher write eight samples instead of four: how much of the gap between the
+# checked traces and the algorithm's closes? Give the student problems of seven numbers: does what it learned carry
+# over?
+
+# %%
+lab.quiz("12")
+
+# %% [markdown]
+# ## 8. When to use which, and when not
+#
+# **Use fine-tuning on a teacher's text** when you can get text and nothing else, or when the vocabularies differ; and
+# **check** it wherever a check is to be had: that is where new knowledge comes in. **On-policy** when the student
+# writes at length and the teacher can be asked at any time. **Speculative decoding** when one writes for few readers at
+# once and the teacher's text must not change; distil the draft model on the teacher's own text.
+#
+# **When not:** a check that looks at answers only, where they can be guessed; unchecked text of a teacher with a habit,
+# for the student will have it too; on-policy for a student that can't write yet, for the teacher then judges nonsense;
+# speculative decoding where the machine is busy with many readers anyway. And read the teacher's licence: many forbid
+# training on what it writes (lesson 16).
+#
+# **Cost:** K samples of the teacher per problem, once; on-policy a round of writing and a call of the teacher in every
+# step; speculative decoding the draft model's memory and K of its calls per call of the teacher.
+#
+# **Copy it:** `python -m kdref copy sequence` (or `speculative`, `sequence_enumeration`) writes one file that needs
+# only torch; `python -m kdref copy on_policy_loss` writes that function and what it calls.
+#
+# **Further reading:** [MiniLLM](https://arxiv.org/abs/2306.08543), section 2, on the noise of whole-sequence gradients;
+# [Speculative KD](https://arxiv.org/abs/2410.11325), which lets the teacher replace a student's worst tokens while it
+# writes; [DistillSpec](https://arxiv.org/abs/2310.08461) on divergences for draft models.
+#
+# **Next lesson:** 13, scaling laws (to come): when to distil, and when to train.
