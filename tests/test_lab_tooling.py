@@ -109,13 +109,23 @@ def test_the_doctor_names_what_is_wrong_and_the_remedy(
 
 
 def test_a_torchvision_made_for_another_torch_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    def mismatch(name: str) -> None:
-        raise RuntimeError("operator torchvision::nms does not exist")
+    def mismatch(path: Path) -> None:
+        assert path.is_file()
+        raise OSError("undefined symbol: nms")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", mismatch)
+    monkeypatch.setattr(doctor.torch.ops, "load_library", mismatch)
     finding = doctor._torchvision()
     assert "nms" in finding.value
     assert "--upgrade torch torchvision" in finding.remedy
+
+
+def test_a_torchvision_without_a_library_of_its_own_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError(f"operator {name}::nms does not exist")
+
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    assert doctor._torchvision().value == "operator torchvision::nms does not exist"
 
 
 def test_the_doctor_asks_for_the_packages_of_the_lab() -> None:

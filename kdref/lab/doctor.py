@@ -4,6 +4,7 @@ Lesson: notebooks/00_start_here.ipynb.
 """
 
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -83,8 +84,16 @@ def _torch() -> Finding:
 
 def _torchvision() -> Finding:
     try:
-        return Finding("torchvision", str(importlib.import_module("torchvision").__version__))
-    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: it was built for another torch
+        version = metadata.version("torchvision")
+        spec = importlib.util.find_spec("torchvision")
+        folders = [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
+        libraries = [path for folder in folders for path in folder.glob("_C*") if path.suffix in (".so", ".pyd")]
+        for library in libraries:  # what fails on another torch; to import all of it takes two seconds
+            torch.ops.load_library(library)
+        if not libraries:
+            importlib.import_module("torchvision")
+        return Finding("torchvision", version)
+    except (ImportError, RuntimeError, OSError) as error:  # OSError: it was built for another torch
         remedy = "install the release made for your torch: python -m pip install --upgrade torch torchvision"
         return Finding("torchvision", str(error).splitlines()[0], remedy)
 
