@@ -97,3 +97,14 @@ def check_learns_relations(loss: Callable[[Tensor, Tensor], Tensor], *, factor: 
         optimizer.step()
     last = loss(student(x), teacher).item()
     assert last < first / factor, f"the loss fell from {first} to {last} only"
+
+
+def check_nothing_that_counts(function: Callable[..., Tensor], student: Tensor, teacher: Tensor, mask: Tensor) -> None:
+    """With a mask that is false everywhere the loss is 0, and backward works: a micro-batch may hold padding only."""
+    leaf = student.clone().requires_grad_()
+    value = function(leaf, teacher, mask=torch.zeros_like(mask))
+    assert value.requires_grad, "the loss has no path back to the student"
+    value.backward()
+    assert value.item() == 0
+    assert leaf.grad is not None
+    assert (leaf.grad == 0).all()

@@ -262,10 +262,10 @@ def test_a_missing_file_is_named_and_the_command_restores_it(copied: Path) -> No
 
 def test_every_embedded_file_has_a_builder_that_gives_its_hash() -> None:
     built = {file for file, _ in build_data.BUILDERS.values()}
-    assert built == {file for file in build_data.EXPECTED if not file.endswith(".safetensors")}  # those are trained
-    for name in ("digits", "mnist5k"):  # the others' sources are no test requirements: test_lab_watch, _snippets
+    assert built == {file for file in data.FILES if not file.endswith(".safetensors")}  # those are trained
+    for name in ("digits", "mnist5k"):  # test_lab_watch and test_lab_snippets hold the others
         file, builder = build_data.BUILDERS[name]
-        assert hashlib.sha256(builder()).hexdigest() == build_data.EXPECTED[file].sha256
+        assert hashlib.sha256(builder()).hexdigest() == data.FILES[file].sha256
 
 
 def test_a_source_that_changed_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +286,7 @@ def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_everything_embedded_verifies_and_the_datasheet_states_its_hash() -> None:
     assert data.verify() == dict.fromkeys([*data.FILES, "mnist1d"], "ok")
     datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
-    for name, file in build_data.EXPECTED.items():
+    for name, file in data.FILES.items():
         assert name in datasheet
         assert file.sha256 in datasheet
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdref.lab import build_data, build_snippets
+from kdref.lab import build_data, build_snippets, data
 from kdref.lab import snippets as module
 from kdref.lab.snippets import KINDS, NAME, Part, snippets
 
@@ -145,4 +145,4 @@ def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, monkeypatch: py
 def test_the_builder_gives_the_embedded_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path(build_snippets.SOURCE).is_file():
         pytest.skip(f"{build_snippets.SOURCE} is not in this folder")
-    assert hashlib.sha256(build_snippets.snippets()).hexdigest() == module.FILE.sha256
+    assert hashlib.sha256(build_snippets.snippets()).hexdigest() == data.FILES[NAME].sha256

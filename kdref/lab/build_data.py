@@ -16,14 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kdref.lab import snippets as sentences
 from kdref.lab.build_snippets import snippets
 from kdref.lab.build_watch import watch
 from kdref.lab.data import FILES, data_folder
 
-__all__ = ["BUILDERS", "EXPECTED", "build", "main"]
-
-EXPECTED = {**FILES, sentences.NAME: sentences.FILE}
+__all__ = ["BUILDERS", "build", "main"]
 
 
 def digits() -> bytes:
@@ -51,7 +48,7 @@ BUILDERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "digits": ("digits.npy", digits),
     "mnist5k": ("mnist5k.csv.gz", mnist5k),
     "watch": ("watch.npy", watch),
-    "snippets": (sentences.NAME, snippets),
+    "snippets": ("snippets.tsv.bz2", snippets),
 }
 
 
@@ -70,7 +67,7 @@ def build(name: str, folder: Path) -> Path:
     """
     file, builder = BUILDERS[name]
     content = builder()
-    found, expected = hashlib.sha256(content).hexdigest(), EXPECTED[file].sha256
+    found, expected = hashlib.sha256(content).hexdigest(), FILES[file].sha256
     if found != expected:
         raise ValueError(f"{file} was built with SHA-256 {found}, expected {expected}: the source package has changed")
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(BUILDERS)}")
     for name in options.names or BUILDERS:
         path = build(name, options.to or data_folder())
-        sys.stdout.write(f"{path}  {EXPECTED[path.name].sha256}\n")
+        sys.stdout.write(f"{path}  {FILES[path.name].sha256}\n")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ FILES = {
         sha256="9a70da385b582509fdd1b71d0bf07927db3a57d7903caf350971772df8320047",
         restore="python -m kdref.lab.build_data watch",
     ),
+    "snippets.tsv.bz2": DataFile(
+        sha256="a9d980ccbe40bf5b35f829e12e0ff76003c3b747100255df91455b16ee60d47a",
+        restore="pip download --no-deps --no-binary :all: vaderSentiment==2.5, "
+        "then python -m kdref.lab.build_data snippets in the same folder",
+    ),
     "mnist5k-cnn2d-32.safetensors": DataFile(
         sha256="008d9d4e6b5b893bc432c87af99d52846f00c59a7a7b456d0be15c47fc07e8cc",
         restore="git checkout -- data/mnist5k-cnn2d-32.safetensors, or install kdref anew. "

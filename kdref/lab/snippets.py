@@ -14,16 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdref.lab.data import DataFile, data_folder
+from kdref.lab.data import data_file
 
-__all__ = ["FILE", "KINDS", "NAME", "SIZES", "Part", "Snippets", "snippets"]
+__all__ = ["KINDS", "NAME", "SIZES", "Part", "Snippets", "snippets"]
 
 NAME = "snippets.tsv.bz2"
-FILE = DataFile(
-    sha256="a9d980ccbe40bf5b35f829e12e0ff76003c3b747100255df91455b16ee60d47a",
-    restore="pip download --no-deps --no-binary :all: vaderSentiment==2.5, "
-    "then python -m kdref.lab.build_data snippets in the same folder",
-)
 SIZES = (6000, 1000, 3072)  # train, validation, test
 
 _NEGATION = re.compile(r"\b(not|no|never|nothing|nobody|none|neither|nor|without|cannot)\b|n't\b", re.IGNORECASE)
@@ -101,15 +96,7 @@ def snippets() -> Snippets:
 @functools.lru_cache(maxsize=1)
 def _rows() -> list[tuple[float, str]]:
     """Rating and text of each sentence in the order of the split; read once."""
-    path = data_folder() / NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing. Restore it with: {FILE.restore}")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != FILE.sha256:
-        raise ValueError(
-            f"{path} is damaged: expected SHA-256 {FILE.sha256}, found {found}. Restore it with: {FILE.restore}"
-        )
+    content = data_file(NAME).read_bytes()
     lines = bz2.decompress(content).decode("utf-8").splitlines()
     rows = [(float(rating), text) for rating, text in (line.split("\t") for line in lines)]
     return sorted(rows, key=lambda row: (hashlib.sha256(row[1].encode("utf-8")).digest(), row[0]))

@@ -4,7 +4,7 @@ A new loss is one more ``Row`` in ``ROWS``, or in ``inside.ROWS`` if it is not o
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -143,15 +143,16 @@ def run(repeats: int, rows: Sequence[Row] = (*ROWS, *inside.ROWS)) -> str:
     missing: dict[str, str] = {}
     measured = []
     for row in rows:
-        losses = {OURS: row.ours, PLAIN: row.plain, **_present(row.others, missing)}
+        losses = {OURS: row.ours, PLAIN: row.plain, **peers.present(row.others, missing)}
         for size in row.sizes:
             shape = f"({', '.join(map(str, size))})"
             measured.append({"loss": row.loss, "shape": shape, "target": row.target})
             measured[-1] |= _measure(losses, row.inputs(*size), max(1, repeats // row.share))
     columns = [name for name in dict.fromkeys(name for cells in measured for name in cells) if name != "target"]
     table = [[cells.get(name, "-") for name in [*columns, "target"]] for cells in measured]
-    skipped = [f"{name} is skipped: {why} (see requirements-bench.txt)\n" for name, why in missing.items()]
-    return "\n".join([*skipped, f"{LEGEND}\n", timing.markdown([*columns, "target"], table), "", timing.rates()])
+    return "\n".join(
+        [*peers.skipped(missing), f"{LEGEND}\n", timing.markdown([*columns, "target"], table), "", timing.rates()]
+    )
 
 
 def value_and_gradient(loss: Loss, student: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,17 +162,6 @@ def value_and_gradient(loss: Loss, student: Tensor, *rest: Tensor) -> tuple[Tens
     value.backward()
     assert leaf.grad is not None
     return value.detach(), leaf.grad
-
-
-def _present(others: Mapping[str, Callable[[], Loss]], missing: dict[str, str]) -> dict[str, Loss]:
-    """Build the losses of the packages that are there, and note why the rest is missing."""
-    losses = {}
-    for name, build in others.items():
-        try:
-            losses[name] = build()
-        except ImportError as error:
-            missing[name] = str(error)
-    return losses
 
 
 def _measure(losses: Mapping[str, Loss], inputs: tuple[Tensor, ...], repeats: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ import importlib.util
 import itertools
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Loss", "liger", "mmrazor", "textbrewer", "timm", "torchdistill", "torchdistill_contrast", "trl"]
+__all__ = [
+    "Loss",
+    "liger",
+    "mmrazor",
+    "present",
+    "skipped",
+    "textbrewer",
+    "timm",
+    "torchdistill",
+    "torchdistill_contrast",
+    "trl",
+]
 
 Loss = Callable[..., Tensor]
 
@@ -116,6 +127,22 @@ def trl(beta: float) -> Loss:
         return value
 
     return loss
+
+
+def present(others: Mapping[str, Callable[[], Loss]], missing: dict[str, str]) -> dict[str, Loss]:
+    """Build the losses of the packages that are there, and note why the rest is missing."""
+    losses = {}
+    for name, build in others.items():
+        try:
+            losses[name] = build()
+        except ImportError as error:
+            missing[name] = str(error)
+    return losses
+
+
+def skipped(missing: Mapping[str, str]) -> list[str]:
+    """What a table says above itself of the packages that are not there."""
+    return [f"{name} is skipped: {why} (see requirements-bench.txt)\n" for name, why in missing.items()]
 
 
 def _bare_import(name: str, *stubs: types.ModuleType) -> Any:

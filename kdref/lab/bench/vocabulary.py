@@ -1,13 +1,14 @@
 """The fused loss of a whole vocabulary against dense and published forms: ``python -m kdref.lab.bench vocabulary``."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from kdref.lab.bench import peers, timing
+from kdref.lab.bench.losses import ANOTHER, OURS
 from kdref.lab.bench.peers import Loss
 from kdref.language import fused_linear_loss, token_loss
 
@@ -22,8 +23,6 @@ KINDS: Mapping[str, tuple[str, float | None, float]] = {  # our kind and mix, an
 PRODUCTS = 4  # of matrices, forward and backward: both projections, and the gradients of hidden states and weight
 SAMPLE = (32, 16, 100)  # enough to see whether two losses are the same
 SHARE = 10  # a slow benchmark: one round in ten
-ANOTHER = "†"
-OURS = "ours"
 LEGEND = (
     "Forward and backward, float32. A cell is time / peak extra memory, the other's divided by ours: above 1 ours is "
     "faster / smaller. Dense is `token_loss` of projected logits. Extra memory includes the weight's gradient. "
@@ -71,25 +70,13 @@ def run(repeats: int) -> str:
             losses: dict[str, Loss] = {
                 OURS: partial(fused_linear_loss, kind=kind, mix=mix),
                 "dense": partial(dense, kind=kind, mix=mix),
-                **_present({"liger": peers.liger, "trl": peers.trl}, beta, missing),
+                **peers.present({"liger": partial(peers.liger, beta), "trl": partial(peers.trl, beta)}, missing),
             }
             measured.append({"loss": name, "(N, H, V)": str(shape)})
             measured[-1] |= _measure(losses, inputs, max(1, repeats // SHARE), machine)
     columns = list(dict.fromkeys(column for cells in measured for column in cells))
     table = [[cells.get(column, "-") for column in columns] for cells in measured]
-    skipped = [f"{name} is skipped: {why} (see requirements-bench.txt)\n" for name, why in missing.items()]
-    return "\n".join([*skipped, f"{LEGEND}\n", timing.markdown(columns, table), "", timing.rates()])
-
-
-def _present(others: Mapping[str, Callable[[float], Loss]], beta: float, missing: dict[str, str]) -> dict[str, Loss]:
-    """Build the losses of the packages that are there, and note why the rest is missing."""
-    losses = {}
-    for name, build in others.items():
-        try:
-            losses[name] = build(beta)
-        except ImportError as error:
-            missing[name] = str(error)
-    return losses
+    return "\n".join([*peers.skipped(missing), f"{LEGEND}\n", timing.markdown(columns, table), "", timing.rates()])
 
 
 def _measure(losses: Mapping[str, Loss], inputs: tuple[Tensor, ...], repeats: int, machine: float) -> dict[str, str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTENTION",
     "BASELINES",
+    "MODES",
     "STUDENTS",
     "agreed",
     "arms_of",
