@@ -107,6 +107,18 @@ def test_what_differs_is_said(answer: object, expected: str) -> None:
     assert expected in difference
 
 
+def test_a_mask_is_compared_and_shown_as_it_is() -> None:
+    def first(mask: torch.Tensor) -> torch.Tensor:
+        return mask & (mask.cumsum(dim=-1) <= 1)
+
+    compare = calls({"one row": (torch.tensor([False, True, True]),)})
+    assert compare(first, first) is None
+    said = compare(lambda mask: mask & True, first)
+    assert said is not None
+    assert "The result at [2], 1.0000, is too large." in said
+    assert "mask = torch.tensor([False, True, True])" in said
+
+
 def test_the_input_is_shown_by_its_names() -> None:
     difference = COMPARE(lambda s, t: right(s, 1.0), right)
     assert difference is not None

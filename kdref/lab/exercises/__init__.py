@@ -100,8 +100,8 @@ def _call_differs(
 
 def _passes_gradient(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
     first, *rest = copy.deepcopy(arguments)
-    if not isinstance(first, Tensor):
-        return False
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        return False  # numbers of classes and masks have no gradient
     return bool(getattr(function(first.requires_grad_(), *rest), "requires_grad", False))
 
 

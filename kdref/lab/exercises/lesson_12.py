@@ -57,20 +57,6 @@ def my_filter(right: Tensor, keep: int) -> Tensor:
     return rejection_sample(right, keep=keep)
 
 
-def _compare_filters(answer: Any, reference: Any) -> str | None:
-    if not callable(answer):
-        return "A function is asked for: pass its name, without calling it."
-
-    def of_numbers(function: Any) -> Any:  # a comparison of calls passes numbers that could have a gradient
-        def filtered(right: Tensor, keep: int) -> Any:
-            return function(right.bool(), keep)
-
-        return filtered
-
-    compare = calls({"one of each": (_RIGHT.float(), 1), "two of each": (_RIGHT.float(), 2)})
-    return compare(of_numbers(answer), of_numbers(reference))
-
-
 _FILTER_MISTAKES: dict[str, tuple[Any, str]] = {
     "all of the right ones": (
         lambda right, keep: right & True,
@@ -190,7 +176,7 @@ EXERCISES: dict[str, Exercise] = {
     "12.2": Exercise(
         title="Rejection sampling",
         hint="Number the right samples of each problem from 1 on; cumsum does it.",
-        differs=_compare_filters,
+        differs=calls({"one of each": (_RIGHT, 1), "two of each": (_RIGHT, 2)}),
         solution=my_filter,
         mistakes=_FILTER_MISTAKES,
         remark="A problem that nobody solved is gone: what is left is easier than what you started with.",
