@@ -62,6 +62,20 @@ log_p, log_q = (sequence_log_prob(logits, tokens) for logits in (teacher_logits,
 print(len(tokens), "sequences; their probabilities add up to", round(log_p.exp().sum().item(), 12))
 print("the likeliest:", tokens[log_p.argmax()].tolist(), "with probability", round(log_p.exp().max().item(), 3))
 
+# %%
+likeliest = log_p.argsort(descending=True)[:10]
+report.figure(
+    report.bars(
+        {"teacher": log_p.exp()[likeliest], "student": log_q.exp()[likeliest]},
+        names=["".join(map(str, row)) for row in tokens[likeliest].tolist()],
+        x_label="sequence, the teacher's ten likeliest",
+        y_label="probability",
+    ),
+    "bars of ten sequences: the teacher gives one of them most of its probability, the student hardly any",
+)
+assert log_q[log_p.argmax()].exp() < log_p.exp().max() / 10
+print("the student gives the teacher's favourite less than a tenth of what the teacher gives it: yes")
+
 # %% [markdown]
 # **The chain rule.** The divergence of the sequences is the sum of the tokens' divergences, each weighed by how likely
 # the *teacher* is to write what stands before it:
@@ -416,8 +430,8 @@ accepted = (counts == 2).double().mean()
 print("accepted as often as the formula says:", bool((accepted - speculative_acceptance(q, p)).abs() < 0.005))
 
 # %% [markdown]
-# Move the student towards the teacher. How much do eight drafts per call gain at an acceptance of one half? And at 95
-# %?
+# Move the student towards the teacher. How much do eight drafts per call gain at an acceptance of one half, how much at
+# 0.95?
 
 # %%
 speculative_explorer(speculative_acceptance, expected_tokens_per_call, draft_scores, their_scores, token_names=names)
