@@ -17,7 +17,6 @@ from torch import Tensor
 
 __all__ = ["correlation_congruence_loss", "probabilistic_transfer_loss", "similarity_preserving_loss"]
 
-_CLOSE = 1e-5  # a loss below it is worked out in float64: float32 leaves it, or its gradient, too few right digits
 _MOST_GAP = 2 - 2.0**-19  # of opposite examples, whose similarity's logarithm would be -inf; exact in float32
 
 
@@ -53,13 +52,13 @@ def similarity_preserving_loss(
 
     Source: Tung and Mori 2019, equations 1 to 4; RepDistiller's code agrees. torchdistill divides the rows by their L1
     norm, the second argument of ``normalize`` being p. Where matrices differ too little for float32, as those of
-    features with mean 1000 and sd 1, they are worked out once more in float64.
+    features with mean 1000 and sd 1, they are worked out once more in float64; compiled or on a GPU, in any case.
     """
     _check_features(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
     own, others = student_features.flatten(1).to(dtype), teacher_features.detach().flatten(1).to(dtype)
     value, gradient = _similarity_gap(own, others)
-    if dtype == torch.float32 and own.device.type != "mps" and len(own) * value < _CLOSE:  # Apple's GPUs lack float64
+    if _needs_float64(len(own) * value):
         value, gradient = _similarity_gap(own.double(), others.double())
     loss: Tensor = _WithGradient.apply(own, value, gradient)
     return loss
@@ -105,7 +104,7 @@ def correlation_congruence_loss(
 
     Source: Peng et al. 2019, Section 3.3. The paper adds it to distillation by soft targets.
     """
-    _check_embeddings(student_embeddings, teacher_embeddings)
+    _check_features(student_embeddings, teacher_embeddings, "embeddings", "(B, D)")
     if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be positive and finite, got {gamma}: at 0 all correlations are 1")
     if order < 1:
@@ -168,7 +167,7 @@ def probabilistic_transfer_loss(
     Source: Passalis and Tefas 2018, with the cosine kernel. The authors' code takes the mean over all B²
     entries: this loss divided by B, so that its weight depends on the batch size. It also adds 1e-7 to p and q.
     """
-    _check_embeddings(student_embeddings, teacher_embeddings)
+    _check_features(student_embeddings, teacher_embeddings, "embeddings", "(B, D)")
     dtype = torch.promote_types(student_embeddings.dtype, torch.float32)
     own, others = student_embeddings.to(dtype), teacher_embeddings.detach().to(dtype)
     with torch.no_grad():
@@ -179,7 +178,7 @@ def probabilistic_transfer_loss(
         picks = (2 - student).div_(size).view(-1)
         excess = short.sub_(short_t).view(-1).div_(picks)  # r - 1, well known also near 0
         value = torch.dot(picks, _divergences(excess)) / picks.numel()
-        if dtype == torch.float32 and own.device.type != "mps" and value < _CLOSE:  # Apple's GPUs lack float64
+        if _needs_float64(value):
             value = torch.dot(picks, _divergences(excess.double()).to(dtype)) / picks.numel()
         gradient = None
         if own.requires_grad:
@@ -188,6 +187,13 @@ def probabilistic_transfer_loss(
             gradient = _rows_gradient(_with_transpose(slope), student, *parts)
     loss: Tensor = _WithGradient.apply(own, value, gradient)
     return loss
+
+
+def _needs_float64(loss: Tensor) -> bool:
+    """Whether float32 leaves it too few right digits. Yes where to look would break a compiled graph or stop a GPU."""
+    if loss.dtype != torch.float32 or loss.device.type == "mps":  # Apple's GPUs lack float64
+        return False
+    return torch.compiler.is_compiling() or loss.device.type != "cpu" or bool(loss < 1e-5)
 
 
 @torch.no_grad()
@@ -278,22 +284,14 @@ def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (...
         return rows @ columns.mT
 
 
-def _check_features(student: Tensor, teacher: Tensor) -> None:
-    for side, features in (("student", student), ("teacher", teacher)):
-        if not features.is_floating_point():
-            raise TypeError(f"the {side}'s features must be floating point, got {features.dtype}: take activations")
-        if features.dim() < 2 or features.numel() == 0:
-            raise ValueError(f"the {side}'s features must be (B, ...), not empty, got {tuple(features.shape)}")
-    if len(student) != len(teacher):
-        raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")
-
-
-def _check_embeddings(student: Tensor, teacher: Tensor) -> None:
-    for side, embeddings in (("student", student), ("teacher", teacher)):
-        if not embeddings.is_floating_point():
-            raise TypeError(f"the {side}'s embeddings must be floating point, got {embeddings.dtype}: take activations")
-        size = tuple(embeddings.shape)
-        if len(size) != 2 or 0 in size:
-            raise ValueError(f"the {side}'s embeddings must be (B, D), not empty, got {size}: use .flatten(1) on maps")
+def _check_features(student: Tensor, teacher: Tensor, kind: str = "features", form: str = "(B, ...)") -> None:
+    vectors = form == "(B, D)"
+    for side, tensor in (("student", student), ("teacher", teacher)):
+        if not tensor.is_floating_point():
+            raise TypeError(f"the {side}'s {kind} must be floating point, got {tensor.dtype}: take activations")
+        size = tuple(tensor.shape)
+        if len(size) < 2 or 0 in size or (vectors and len(size) > 2):
+            hint = ": use .flatten(1) on maps" if vectors else ""
+            raise ValueError(f"the {side}'s {kind} must be {form}, not empty, got {size}{hint}")
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")
