@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdref.lab.encoder import Outputs, outputs
-from kdref.lab.experiments import _snippets, distilbert, distilbert_tuning
+from kdref.lab.experiments import _snippets, distilbert, distilbert_longer, distilbert_slice, distilbert_tuning
 from kdref.lab.experiments._snippets import STUDENTS, TERMS
 from kdref.lab.snippets import KINDS, Part, Snippets, snippets
 
@@ -31,7 +31,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snippets]
     monkeypatch.setattr(
         _snippets, "encoder", lambda layers, seed: whole_encoder(layers=(1,) if layers else (0, 1), seed=seed)
     )
-    monkeypatch.setattr(_snippets, "TEACHER_EPOCHS", 1)
+    monkeypatch.setattr(_snippets, "TEACHER", _snippets.TEACHER._replace(epochs=1))
     monkeypatch.setattr(_snippets.Path, "home", lambda: tmp_path)
     caches = (_snippets.numbered, _snippets.teacher, distilbert_tuning.chosen)
     for cache in caches:
@@ -103,7 +103,7 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
         patch.setattr(_snippets, "WEIGHT_DECAY", 0.0)
-        _snippets.train(model, step, seed=0, epochs=10, learning_rate=RATE)
+        _snippets.train(model, step, *_snippets.numbered()["train"], seed=0, epochs=10, learning_rate=RATE)
     seen.append(model.classifier.weight.detach())
     rates = [float((a - b).mean()) / RATE for a, b in itertools.pairwise(seen)]
     expected = [1 / 3, 2 / 3, *((30 - done) / 27 for done in range(3, 30))]  # 30 steps, of which 3 rise
@@ -195,3 +195,32 @@ def test_a_run_of_each_sort_gives_its_numbers(monkeypatch: pytest.MonkeyPatch) -
     assert "accuracy_seen_1" not in rows["without labels"]
     tuned = distilbert_tuning.run(0, "random, triple loss | 0.001")
     assert set(tuned) == {"accuracy", "nll"}
+
+
+def test_the_slice_has_a_teacher_of_its_own_and_students_that_listen_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distilbert_slice, "chosen", lambda _: RATE)
+    monkeypatch.setattr(distilbert_slice, "SENTENCES", 20)
+    monkeypatch.setattr(_snippets, "teacher", lambda: pytest.fail("the great teacher was asked"))
+    whole = distilbert_slice.teacher(0)
+    ids = _snippets.numbered()["test"][0]
+    whole_said = outputs(whole, ids).logits
+    said_by = {arm: outputs(distilbert_slice.student(0, arm, whole), ids).logits for arm in distilbert_slice.ARMS[1:3]}
+    with torch.no_grad():
+        whole.classifier.weight.neg_()
+    for arm, before in said_by.items():
+        again = outputs(distilbert_slice.student(0, arm, whole), ids).logits
+        assert again.equal(before) == (arm == "labels only")
+    assert distilbert_slice.run(0, "teacher")["accuracy"] == pytest.approx(
+        (whole_said.argmax(-1) == _snippets.numbered()["test"][1]).double().mean().item()
+    )
+
+
+def test_longer_training_is_longer_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (distilbert, distilbert_longer):
+        monkeypatch.setattr(module, "chosen", lambda _: RATE)
+    once = distilbert.run(1, "labels only")
+    monkeypatch.setattr(distilbert_longer, "EPOCHS", 1)
+    same = distilbert_longer.run(1, "labels only")
+    assert {key: once[key] for key in same if key != "seconds"} == {k: v for k, v in same.items() if k != "seconds"}
+    monkeypatch.setattr(distilbert_longer, "EPOCHS", 2)
+    assert distilbert_longer.run(1, "labels only")["nll"] != once["nll"]

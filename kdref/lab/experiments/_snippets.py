@@ -29,8 +29,7 @@ EPOCHS = 1
 WARM_UP = 0.1  # share of the steps in which the learning rate rises; then it falls to zero, along straight lines
 WEIGHT_DECAY = 0.01
 TEMPERATURE = 2.0
-TEACHER_SEED, TEACHER_EPOCHS, TEACHER_LEARNING_RATE = 0, 2, 1e-4
-TEACHER_LAYERS, STUDENT_LAYERS = 6, 3
+TEACHER_SEED, TEACHER_LAYERS, TEACHER_LEARNING_RATE = 0, 6, 1e-4
 # The authors' README has these weights in one command, and a third each in another
 TERMS = {"soft_weight": 5.0, "hard_weight": 2.0, "hidden_weight": 1.0}
 
@@ -40,8 +39,11 @@ class Student(NamedTuple):
 
     pretrained: bool = True
     terms: dict[str, float] | None = None  # None: labels only, without a teacher
+    layers: int = 3
+    epochs: int = EPOCHS
 
 
+TEACHER = Student(layers=TEACHER_LAYERS, epochs=2)
 STUDENTS = {
     "labels only": Student(),
     "triple loss": Student(terms=TERMS),
@@ -62,7 +64,7 @@ def numbered() -> dict[str, tuple[Tensor, Tensor]]:
     return {name: (rows, part.y) for (name, part), rows in zip(parts.items(), ids, strict=True)}
 
 
-def network(seed: int, *, layers: tuple[int, ...] | None, pretrained: bool = True) -> SentenceClassifier:
+def network(seed: int, *, layers: tuple[int, ...], pretrained: bool = True) -> SentenceClassifier:
     """An untrained classifier. It holds the word pieces in use only: the others have no part in any number here."""
     model = SentenceClassifier(encoder(layers=layers, seed=None if pretrained else seed), num_classes=2, seed=seed)
     prune_vocabulary(model, torch.cat([ids.flatten() for ids, _ in numbered().values()]))
@@ -77,9 +79,8 @@ def train(
     epochs: int,
     learning_rate: float,
 ) -> float:
-    """Train on the training sentences and what belongs to them; returns the seconds of processor time."""
-    ids, y = numbered()["train"]
-    batches = LengthBatches(ids, y, *tensors, batch_size=BATCH_SIZE, seed=seed)
+    """Train on sentences and what belongs to them; returns the seconds of processor time."""
+    batches = LengthBatches(*tensors, batch_size=BATCH_SIZE, seed=seed)
     steps = epochs * len(batches)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -91,9 +92,14 @@ def train(
     return time.process_time() - start
 
 
-def taught(seed: int, student: Student, *, learning_rate: float) -> tuple[SentenceClassifier, float]:
-    """A trained student, and the seconds of its training."""
-    model = network(seed, layers=tuple(alternate_layers(TEACHER_LAYERS, STUDENT_LAYERS)), pretrained=student.pretrained)
+def taught(
+    seed: int, student: Student, *, learning_rate: float, tensors: tuple[Tensor, ...] | None = None
+) -> tuple[SentenceClassifier, float]:
+    """A trained student, and the seconds of its training: on sentences, labels and the teacher's outputs, or on all."""
+    layers = tuple(alternate_layers(TEACHER_LAYERS, student.layers))
+    model = network(seed, layers=layers, pretrained=student.pretrained)
+    if tensors is None:
+        tensors = numbered()["train"] if student.terms is None else (*numbered()["train"], *teacher()["train"])
 
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         ids, y, *said = batch
@@ -114,8 +120,7 @@ def taught(seed: int, student: Student, *, learning_rate: float) -> tuple[Senten
         )
         return {"loss": loss}
 
-    said = () if student.terms is None else teacher()["train"]
-    seconds = train(model, step, *said, seed=seed, epochs=EPOCHS, learning_rate=learning_rate)
+    seconds = train(model, step, *tensors, seed=seed, epochs=student.epochs, learning_rate=learning_rate)
     return model, seconds
 
 
@@ -140,13 +145,7 @@ def teacher() -> dict[str, Outputs]:
 
 
 def _make_teacher() -> dict[str, Outputs]:
-    model = network(TEACHER_SEED, layers=None)
-
-    def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        ids, y = batch
-        return {"loss": F.cross_entropy(model(ids), y)}
-
-    train(model, step, seed=TEACHER_SEED, epochs=TEACHER_EPOCHS, learning_rate=TEACHER_LEARNING_RATE)
+    model, _ = taught(TEACHER_SEED, TEACHER, learning_rate=TEACHER_LEARNING_RATE)
     return {part: outputs(model, ids, hidden=part == "train") for part, (ids, _) in numbered().items()}
 
 
