@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kdref.lab.encoder import Outputs, outputs
+from kdref.lab.encoder import Outputs, SentenceClassifier, outputs
 from kdref.lab.experiments import _snippets, distilbert, distilbert_longer, distilbert_slice, distilbert_tuning
 from kdref.lab.experiments._snippets import STUDENTS, TERMS
 from kdref.lab.snippets import KINDS, Part, Snippets, snippets
@@ -201,18 +201,23 @@ def test_the_slice_has_a_teacher_of_its_own_and_students_that_listen_to_it(monke
     monkeypatch.setattr(distilbert_slice, "chosen", lambda _: RATE)
     monkeypatch.setattr(distilbert_slice, "SENTENCES", 20)
     monkeypatch.setattr(_snippets, "teacher", lambda: pytest.fail("the great teacher was asked"))
+    monkeypatch.setattr(distilbert_slice, "snippets", _snippets.snippets)
     whole = distilbert_slice.teacher(0)
-    ids = _snippets.numbered()["test"][0]
+    ids, y = distilbert_slice.tested()
+    assert 0 < len(ids) < 30
     whole_said = outputs(whole, ids).logits
-    said_by = {arm: outputs(distilbert_slice.student(0, arm, whole), ids).logits for arm in distilbert_slice.ARMS[1:3]}
+    said_by = {arm: _slice_said(arm, whole) for arm in distilbert_slice.ARMS[1:3]}
     with torch.no_grad():
         whole.classifier.weight.neg_()
     for arm, before in said_by.items():
-        again = outputs(distilbert_slice.student(0, arm, whole), ids).logits
-        assert again.equal(before) == (arm == "labels only")
-    assert distilbert_slice.run(0, "teacher")["accuracy"] == pytest.approx(
-        (whole_said.argmax(-1) == _snippets.numbered()["test"][1]).double().mean().item()
-    )
+        assert _slice_said(arm, whole).equal(before) == (arm == "labels only")
+    accuracy = (whole_said.argmax(-1) == y).double().mean().item()
+    assert distilbert_slice.run(0, "teacher")["accuracy"] == pytest.approx(accuracy)
+
+
+def _slice_said(arm: str, whole: SentenceClassifier) -> torch.Tensor:
+    model = distilbert_slice.student(0, arm, distilbert_slice.lessons(whole))
+    return outputs(model, distilbert_slice.tested()[0]).logits
 
 
 def test_longer_training_is_longer_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ print("it gets at least six of these eight right: yes")
 # | 08 | [self-distillation](08_self_distillation.ipynb) | born-again students, mutual learning, an averaged teacher |
 # | 09 | adversarial | a discriminator as the loss, and what it costs |
 # | 10 | transfer data | model compression of 2006, unlabelled data, no data at all |
-# | 11 | language models | half the layers of a pre-trained encoder, and what is kept |
+# | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | scaling laws | when to distil and when to train |
 # | 14 | edge | export, int8; size, latency and accuracy measured together |
@@ -201,6 +201,7 @@ print("this lesson is in the table: yes")
 # - **08:** $f$ a fitted curve; $k$ kernel; $G$ how alike examples are, $\lambda$ an eigenvalue of it; $c$ penalty; $I$
 #   identity matrix; $S$ what turns labels $Y$ into fitted values, $T$ other targets; $a$ a weight of labels or of
 #   earlier answers; $\theta$ weights of a network, $d$ how slowly an average of them follows; $H$ entropy.
+# - **11:** $L$ a loss; $w_s$, $w_h$, $w_c$ the weights of soft targets, labels and cosine; $h^s$, $h^t$ hidden states.
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
@@ -240,9 +241,10 @@ widgets.temperature_explorer(teacher_logits[0], class_names=["three", "eight", "
 # numbers stand in cells tagged `nbval-ignore-output`, which our tests do not compare. Each is followed by a cell that
 # asserts what the lesson claims, and *that* must hold on your machine and from other seeds too.
 #
-# **Verdicts.** One run proves nothing. Each claim that a method helps or hurts rests on eight or more **paired seeds**:
-# both students of a pair share first weights, data and order. The mean difference gets a 95 % interval, and a
-# **margin** says beforehand what is too little to matter (1 point, if nothing else is said).
+# **Verdicts.** One run proves nothing. Each claim that a method helps or hurts rests on eight or more **paired seeds**
+# (five in lesson 11, where a run takes minutes): both students of a pair share first weights, data and order. The mean
+# difference gets a 95 % interval, and a **margin** says beforehand what is too little to matter (1 point, if nothing
+# else is said).
 #
 # | verdict | when |
 # |:---|:---|

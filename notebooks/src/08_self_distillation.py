@@ -733,5 +733,5 @@ lab.quiz("08")
 # seldom copies it; [Das and Sanghavi 2023](https://arxiv.org/abs/2301.13304) on wrong labels; Zhang and Sabuncu 2020
 # (section 2), who compare with label smoothing.
 #
-# **Next lesson:** 09 to 11 are to come. [12](12_reasoning.ipynb): what does a student learn from nothing but the text
-# that a teacher wrote?
+# **Next lesson:** 09 and 10 are to come. [11](11_language_models.ipynb): what is left of a language model when half of
+# its layers are gone?
