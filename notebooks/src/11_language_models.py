@@ -577,7 +577,7 @@ lab.check("11.2", my_share)
 
 # %% [markdown] tags=["exercise"]
 # **11.3 Find the bug.** A student with a smaller vocabulary than its teacher's, whose words are the teacher's first
-# ones. As it was published (shortened):
+# ones. The padding is as it was published, around another loss:
 #
 # ```python
 # def published(student_logits, teacher_logits):
@@ -664,11 +664,11 @@ lab.quiz("11")
 # %% [markdown]
 # ## 9. When to use which, and when not
 #
-# **Use DistilBERT's recipe** when you have a large encoder and must serve a small one, above all its first half: *start
-# from the teacher's layers*. It costs nothing. Then the teacher's outputs, computed once. **Prune the vocabulary**
-# where sentences come from one field. **Reverse KL or a mixture** when a small student writes and must not ramble,
-# **forward KL** when it must not leave anything out. **The fused loss** whenever the vocabulary is large: it
-# is exact.
+# **Use DistilBERT's recipe** when you have a large encoder and must serve a small one, above all its second point:
+# *start from the teacher's layers*. It costs nothing. Then the teacher's outputs, computed once. **Prune the
+# vocabulary** where sentences come from one field. **Reverse KL or a mixture** when a small student writes and must not
+# ramble, **forward KL** when it must not leave anything out. **The fused loss** whenever the vocabulary is large: it is
+# exact.
 #
 # **When not:** if a smaller pre-trained encoder exists, fine-tune it first, it is the baseline to beat; if labels are
 # many and training short, expect little from a teacher; if word counts are nearly as good, ship those. And don't report
