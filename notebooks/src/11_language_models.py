@@ -56,7 +56,7 @@ BASE_SEED = lab.base_seed()
 #    one width can be compared.
 # 2. **A start from the teacher.** Each of the student's layers begins with a layer of the teacher, not with random
 #    numbers.
-# 3. **A [triple loss](GLOSSARY.md#triple-loss)**, on as much text as BERT had read: soft targets for each masked word
+# 3. **A [triple loss](GLOSSARY.md#triple-loss)**, on the text that BERT had read: soft targets for each masked word
 #    at τ = 2, the words themselves, and the *direction* of the hidden states:
 #
 # $$L = w_s\, \tau^2\, \mathrm{KL}(p \,\|\, q) \;-\; w_h \log q_y \;+\; w_c\, \big(1 - \cos(h^s, h^t)\big)$$
@@ -89,7 +89,7 @@ for name, weight in (("soft_weight", 5.0), ("hard_weight", 2.0), ("hidden_weight
 # (It is a student itself, twice over: MiniLM, [lesson 04](04_attention_based.ipynb), of which somebody kept [every
 # second layer](https://huggingface.co/nreimers/MiniLM-L6-H384-uncased), and which was then trained further to embed
 # sentences.) The task: 10,072 sentences of film reviews, rated by some twenty people each, good or bad. The teacher is
-# the whole encoder, fine-tuned on 6,000 of them; students have three of its layers.
+# the whole encoder, fine-tuned on 6,000 of them; students have three of its layers, as they were before that.
 
 # %%
 known = snippets()
@@ -152,8 +152,8 @@ print("half the layers are clearly faster, for one sentence and for 32: yes")
 # %% [markdown]
 # ## 3. The recipe in seconds
 #
-# Everything live, on 480 short sentences: a teacher, a student that starts from the teacher's layers, and one that
-# starts from random numbers; both have the triple loss. One epoch is thirty steps, and then we look.
+# Everything live, on 480 short sentences: a teacher, a student that starts from pre-trained layers, as its teacher did,
+# and one that starts from random numbers; both have the triple loss. One epoch is thirty steps, and then we look.
 
 # %%
 live, teacher = {}, distilbert_slice.teacher(BASE_SEED)
@@ -175,10 +175,10 @@ for arm, accuracy in live.items():
     print(f"{arm}: within ten points of what eight stored seeds span")
 assert live["triple loss"] > live["random, triple loss"] + 0.05
 assert lab.compare(few, baseline="random, triple loss", metric="accuracy").loc["triple loss", "verdict"] == "helps"
-print("the start from the teacher's layers helps, live and in the eight stored seeds: yes")
+print("the start from pre-trained layers helps, live and in the eight stored seeds: yes")
 
 # %% [markdown]
-# The layers were copied, nothing else is different, and the random student is little better than chance. Whether the
+# Only the start is different, and the random student is little better than chance. Whether the
 # teacher's *outputs* help can't be told from so few sentences: against labels only the eight seeds leave it undecided.
 #
 # ## 4. What each part gives
@@ -210,7 +210,7 @@ report.comparison(against, caption="accuracy, against the same student without a
 # %%
 report.figure(
     report.intervals(against, x_label="points against the same student, labels only"),
-    "differences in accuracy with intervals: every student that starts from the teacher's layers lies near zero, both "
+    "differences in accuracy with intervals: every student that starts from pre-trained layers lies near zero, both "
     "that start from random weights far below it",
 )
 for arm in ("random, labels only", "random, triple loss"):
@@ -665,10 +665,10 @@ lab.quiz("11")
 # ## 9. When to use which, and when not
 #
 # **Use DistilBERT's recipe** when you have a large encoder and must serve a small one, above all its second point:
-# *start from the teacher's layers*. It costs nothing. Then the teacher's outputs, computed once. **Prune the
-# vocabulary** where sentences come from one field. **Reverse KL or a mixture** when a small student writes and must not
-# ramble, **forward KL** when it must not leave anything out. **The fused loss** whenever the vocabulary is large: it is
-# exact.
+# *start from every other layer* of what was pre-trained. It costs nothing. Then the teacher's outputs, computed once.
+# **Prune the vocabulary** where sentences come from one field. **Reverse KL or a mixture** when a small student writes
+# and must not ramble, **forward KL** when it must not leave anything out. **The fused loss** whenever the vocabulary is
+# large: it is exact.
 #
 # **When not:** if a smaller pre-trained encoder exists, fine-tune it first, it is the baseline to beat; if labels are
 # many and training short, expect little from a teacher; if word counts are nearly as good, ship those. And don't report
