@@ -126,8 +126,7 @@ def prepare(options: argparse.Namespace) -> str:
     )
     STAMP.unlink(missing_ok=True)
     make_venv()
-    # Python compiles what is imported; pip would compile all there is, and take nearly twice as long
-    install = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
+    install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     subprocess.run([*install, "-r", "requirements.txt", "-e", "."], check=True)
     STAMP.write_text(wanted, encoding="utf-8")
     return str(python)
