@@ -104,7 +104,7 @@ def correlation_congruence_loss(
 
     Source: Peng et al. 2019, Section 3.3. The paper adds it to distillation by soft targets.
     """
-    _check_features(student_embeddings, teacher_embeddings, "embeddings", "(B, D)")
+    _check_features(student_embeddings, teacher_embeddings, vectors=True)
     if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be positive and finite, got {gamma}: at 0 all correlations are 1")
     if order < 1:
@@ -167,7 +167,7 @@ def probabilistic_transfer_loss(
     Source: Passalis and Tefas 2018, with the cosine kernel. The authors' code takes the mean over all B²
     entries: this loss divided by B, so that its weight depends on the batch size. It also adds 1e-7 to p and q.
     """
-    _check_features(student_embeddings, teacher_embeddings, "embeddings", "(B, D)")
+    _check_features(student_embeddings, teacher_embeddings, vectors=True)
     dtype = torch.promote_types(student_embeddings.dtype, torch.float32)
     own, others = student_embeddings.to(dtype), teacher_embeddings.detach().to(dtype)
     with torch.no_grad():
@@ -284,14 +284,14 @@ def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (...
         return rows @ columns.mT
 
 
-def _check_features(student: Tensor, teacher: Tensor, kind: str = "features", form: str = "(B, ...)") -> None:
-    vectors = form == "(B, D)"
+def _check_features(student: Tensor, teacher: Tensor, *, vectors: bool = False) -> None:
+    kind, form = ("embeddings", "(B, D)") if vectors else ("features", "(B, ...)")
+    hint = ": use .flatten(1) on maps" if vectors else ""
     for side, tensor in (("student", student), ("teacher", teacher)):
         if not tensor.is_floating_point():
             raise TypeError(f"the {side}'s {kind} must be floating point, got {tensor.dtype}: take activations")
         size = tuple(tensor.shape)
         if len(size) < 2 or 0 in size or (vectors and len(size) > 2):
-            hint = ": use .flatten(1) on maps" if vectors else ""
             raise ValueError(f"the {side}'s {kind} must be {form}, not empty, got {size}{hint}")
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")

@@ -5,7 +5,8 @@ A check takes the function under test as a callable of tensors; pass a lambda th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,3 +109,18 @@ def check_nothing_that_counts(function: Callable[..., Tensor], student: Tensor, 
     assert value.item() == 0
     assert leaf.grad is not None
     assert (leaf.grad == 0).all()
+
+
+def check_sliders_answer(panel: Any, moves: Mapping[int, float]) -> None:
+    """Each move of a slider, by its place, changes a panel's last two, picture and text; moved back, all is as before."""
+    *sliders, chart, text = panel.children
+    shown = [(bytes(chart.value), text.value)]
+    before = {place: sliders[place].value for place in moves}
+    for place, value in moves.items():
+        sliders[place].value = value
+        shown.append((bytes(chart.value), text.value))
+        assert shown[-1][0] != shown[-2][0]
+        assert shown[-1][1] != shown[-2][1]
+    for place, value in before.items():
+        sliders[place].value = value
+    assert (bytes(chart.value), text.value) == shown[0]

@@ -11,8 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -70,11 +72,17 @@ def png(fig: Figure, *, dpi: int = _DPI) -> bytes:
         fig: A matplotlib figure.
         dpi: Dots per inch.
     """
-    raw, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(raw, format="png", dpi=dpi, metadata={"Software": None})
-    with Image.open(raw) as picture:
-        flat = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    flat.save(small, format="PNG", optimize=True)
+    canvas, before = fig.canvas, fig.dpi
+    try:
+        fig.dpi = dpi
+        drawing: Any = FigureCanvasAgg(fig)
+        drawing.draw()  # once; savefig draws twice, and writes a file that would have to be read again
+        picture = Image.fromarray(np.asarray(drawing.buffer_rgba())).convert("RGB")
+    finally:
+        fig.dpi = before
+        fig.set_canvas(canvas)
+    small = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 

@@ -99,7 +99,7 @@ def divergence_explorer(divergence: Callable[..., Tensor], teacher_logits: Tenso
             for name, settings in DIVERGENCES.items()
         ]
         head = "<tr><th>divergence</th><th>now</th><th>the least there is</th></tr>"
-        table.value = f"<table class='kdref-divergences'>{head}{''.join(rows)}</table>"
+        table.value = f"<table>{head}{''.join(rows)}</table>"
 
     draw()
     for slider in (place, width):
