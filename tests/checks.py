@@ -112,7 +112,7 @@ def check_nothing_that_counts(function: Callable[..., Tensor], student: Tensor, 
 
 
 def check_sliders_answer(panel: Any, moves: Mapping[int, float]) -> None:
-    """Each move of a slider, by its place, changes a panel's last two, picture and text; moved back, all is as before."""
+    """Each slider that is moved, by its place, changes a panel's picture and text; moved back, all is as before."""
     *sliders, chart, text = panel.children
     shown = [(bytes(chart.value), text.value)]
     before = {place: sliders[place].value for place in moves}
