@@ -216,6 +216,7 @@ EXERCISES: dict[str, Exercise] = {
         differs=number(tolerance=0.01),
         solution=1 - (23.8 + 42.5) / (23.8 + 85.1),
         mistakes={
+            "in per cent": (100 * (1 - (23.8 + 42.5) / (23.8 + 85.1)), "a share is a number from 0 to 1."),
             "half": (0.5, "half of the layers, but all of the embeddings, are still there."),
             "what is left": ((23.8 + 42.5) / (23.8 + 85.1), "the question is by how much it is smaller."),
             "the embeddings without the layers": (23.8 / (23.8 + 85.1), "that is the embeddings' share of BERT."),
