@@ -86,7 +86,7 @@ def _reset(options: argparse.Namespace) -> int:
 
 
 def _copy(options: argparse.Namespace) -> int:
-    from kdref.lab import copying
+    from kdref.lab.course import copying
 
     path = copying.copy(options.name, to=options.to)
     print(f"wrote {path}: it needs torch and nothing else; tests and licence are in its header")
@@ -94,7 +94,7 @@ def _copy(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from kdref.lab import doctor
+    from kdref.lab.course import doctor
 
     return doctor.main()
 

@@ -32,6 +32,36 @@ def heart_form(source: str) -> list[str]:
     return complaints + at_most_300_lines(source)
 
 
+def heart_gradients(source: str) -> list[str]:
+    """Autograd does the gradient: no custom one, and outside classes, which hold state, nothing is changed in place."""
+    complaints = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base) for base in node.bases]
+            complaints += [f"{node.name} is a custom gradient" for base in bases if base.endswith("autograd.Function")]
+        elif isinstance(node, FUNCTIONS):
+            complaints += [f"{node.name} changes in place: {ast.unparse(inner)}" for inner in _in_place(node)]
+    return complaints
+
+
+def public_names(source: str) -> list[str]:
+    """The file's ``__all__``."""
+    return next((ast.literal_eval(node.value) for node in ast.parse(source).body if _assigns(node, "__all__")), [])
+
+
+def hands_on(source: str, files: Mapping[str, str]) -> list[str]:
+    """A topic's ``__init__`` imports every public name of its files and lists it; it holds nothing else."""
+    module = ast.parse(source)
+    imported = {alias.name for node in module.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    public = {name for text in files.values() for name in public_names(text)}
+    complaints = [f"does not hand on {name}" for name in sorted(public - imported)]
+    complaints += [f"imports {name}, which no file of it makes public" for name in sorted(imported - public)]
+    if public_names(source) != sorted(public):
+        complaints.append(f"__all__ is not the sorted list of {sorted(public)}")
+    rest = [node for node in module.body[1:] if not isinstance(node, ast.ImportFrom) and not _assigns(node, "__all__")]
+    return complaints + [f"holds {ast.unparse(node)}" for node in rest]
+
+
 def at_most_300_lines(source: str) -> list[str]:
     """No Python file is longer."""
     count = len(source.splitlines())
@@ -172,6 +202,20 @@ def _public_signatures(module: ast.Module) -> Iterator[tuple[str, ast.arguments]
             for child in node.body:
                 if isinstance(child, FUNCTIONS) and (child.name == "__init__" or not child.name.startswith("_")):
                     yield f"{node.name}.{child.name}", child.args
+
+
+def _in_place(function: ast.AST) -> Iterator[ast.AST]:
+    """``x.add_(y)``, ``out=x``, ``x += y`` and ``x[i] = y``."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            method = name.endswith("_") and not name.startswith("_") and name != "requires_grad_"
+            if method or any(keyword.arg == "out" for keyword in node.keywords):
+                yield node
+        elif isinstance(node, ast.AugAssign) or (
+            isinstance(node, ast.Assign) and any(isinstance(target, ast.Subscript) for target in node.targets)
+        ):
+            yield node
 
 
 def _raising(module: ast.Module) -> set[str]:

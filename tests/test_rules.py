@@ -15,8 +15,11 @@ from kdref.lab import course
 from tests import rules
 
 ROOT = Path(__file__).resolve().parents[1]
-HEART = sorted(path for path in ROOT.glob("kdref/*.py") if not path.name.startswith("_"))
-CORE = sorted(ROOT.glob("kdref/lab/*.py"))
+HEART = sorted(path for path in ROOT.glob("kdref/**/*.py") if "lab" not in path.parts and not path.name.startswith("_"))
+HEART_MODULES = {path.relative_to(ROOT / "kdref").parts[0].removesuffix(".py") for path in HEART}
+TOPICS = sorted(path.parent for path in ROOT.glob("kdref/*/__init__.py") if path.parent.name != "lab")
+LAB = sorted(ROOT.glob("kdref/lab/**/*.py"))
+CORE = [path for path in LAB if not set(rules.APPLICATIONS) & set(path.relative_to(ROOT).parts)]
 LESSONS = sorted(ROOT.glob("notebooks/src/*.py"))
 PYTHON = sorted(path for folder in ("kdref", "tests", "examples") for path in ROOT.glob(f"{folder}/**/*.py"))
 HOSTS = (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "(org|com)"), ("debian", "org"), ("crates", "io"))
@@ -81,15 +84,40 @@ def test_heart_file_keeps_the_rule(checker, path: Path) -> None:
     assert checker(path.read_text(encoding="utf-8")) == []
 
 
+@pytest.mark.parametrize("path", [path for path in HEART if path.name != "fused.py"], ids=name)
+def test_autograd_does_the_gradient(path: Path) -> None:
+    assert rules.heart_gradients(path.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize("path", HEART, ids=name)
 def test_heart_file_has_its_test(path: Path) -> None:
-    assert (ROOT / "tests" / f"test_{path.name}").is_file()
+    assert (ROOT / "tests" / "heart" / path.relative_to(ROOT / "kdref").with_name(f"test_{path.name}")).is_file()
+
+
+def test_every_test_stands_in_the_room_of_what_it_tests() -> None:
+    for room, source in (("heart", ROOT / "kdref"), ("lab", ROOT / "kdref" / "lab")):
+        for path in ROOT.glob(f"tests/{room}/**/test_*.py"):
+            folder = source / path.parent.relative_to(ROOT / "tests" / room)
+            assert folder.is_dir(), f"{name(path)} stands in a room that {name(source)} has not"
+
+
+@pytest.mark.parametrize("folder", TOPICS, ids=name)
+def test_a_topic_hands_on_the_names_of_its_files_and_does_nothing_else(folder: Path) -> None:
+    source = (folder / "__init__.py").read_text(encoding="utf-8")
+    files = {path.stem: path.read_text(encoding="utf-8") for path in HEART if path.parent == folder}
+    assert rules.hands_on(source, files) == []
+
+
+def test_no_module_of_the_lab_is_hidden_by_a_name_that_its_room_hands_on() -> None:
+    for init in [path for path in LAB if path.name == "__init__.py"]:
+        modules = {path.stem for path in init.parent.iterdir()}
+        assert modules & set(rules.public_names(init.read_text(encoding="utf-8"))) == set(), name(init)
 
 
 def test_heart_files_run_when_copied_alone_under_another_name(tmp_path: Path) -> None:
-    for path in HEART:
-        (tmp_path / path.stem).mkdir()
-        shutil.copy(path, tmp_path / path.stem / f"copied_{path.name}")
+    for number, path in enumerate(HEART):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(path, tmp_path / str(number) / f"copied_{path.name}")
     code = """
 import glob, importlib, os, sys
 for path in sorted(glob.glob(os.path.join(sys.argv[1], "*", "*.py"))):
@@ -103,12 +131,12 @@ assert not [name for name in sys.modules if name.split(".")[0] == "kdref"]
 
 
 def test_repeated_helpers_are_identical_and_short() -> None:
-    assert rules.unequal_helpers({path.name: path.read_text(encoding="utf-8") for path in HEART}) == []
+    assert rules.unequal_helpers({name(path): path.read_text(encoding="utf-8") for path in HEART}) == []
 
 
 @pytest.mark.parametrize("path", CORE, ids=name)
 def test_the_labs_core_stays_apart_from_heart_and_applications(path: Path) -> None:
-    assert rules.core_imports(path.read_text(encoding="utf-8"), {heart.stem for heart in HEART}) == []
+    assert rules.core_imports(path.read_text(encoding="utf-8"), HEART_MODULES) == []
 
 
 def test_the_package_imports_nothing_heavy_and_the_lab_no_library_but_torch() -> None:
@@ -189,6 +217,11 @@ def test_links_of_a_notebook_work_in_the_learners_copy_too(path: Path, tmp_path:
         (rules.heart_signatures, "def f(x: Tensor, *, alpha: float): pass", "alpha"),
         (rules.heart_signatures, "def f(teacher: Tensor, student: Tensor): pass", "student comes first"),
         (rules.heart_signatures, "class C:\n    def __init__(self, n: int, eps: float = 1): pass", "eps is not"),
+        (rules.heart_gradients, "class F(torch.autograd.Function): pass", "custom gradient"),
+        (rules.heart_gradients, "def f(x):\n    return x.add_(1)", "in place"),
+        (rules.heart_gradients, "def f(x):\n    torch.mm(x, x, out=x)", "in place"),
+        (rules.heart_gradients, "def f(x):\n    x -= 1", "in place"),
+        (rules.heart_gradients, "def f(x):\n    x[0] = 1", "in place"),
         (rules.notebook_definitions, CELL + "class Distiller: pass", "class Distiller"),
         (rules.notebook_definitions, CELL + "def train(): pass", "function train"),
         (rules.notebook_definitions, CELL + "def step(x, y): pass", "one batch"),
@@ -213,6 +246,16 @@ def test_the_checker_of_the_core_notices_heart_and_applications() -> None:
         assert rules.core_imports(bad, {"response"}), bad
     assert rules.core_imports("from kdref.lab.exercises import lesson_01", set())
     assert rules.core_imports("def f():\n    from kdref.lab.exercises import x\nfrom kdref import lab", set()) == []
+
+
+def test_the_checker_of_topics_notices_what_is_missing_or_too_much() -> None:
+    file = {"rkd": '__all__ = ["a", "b"]'}
+    right = '"""A topic."""\nfrom kdref.t.rkd import a, b\n__all__ = ["a", "b"]'
+    assert rules.hands_on(right, file) == []
+    assert rules.hands_on(right.replace("a, b\n", "a\n"), file)
+    assert rules.hands_on(right.replace("a, b\n", "a, b, c\n"), file)
+    assert rules.hands_on(right.replace('"a", "b"', '"a"'), file)
+    assert rules.hands_on(right + "\nx = 1", file)
 
 
 def test_the_checker_of_helpers_notices_a_difference_and_a_long_one() -> None:

@@ -154,8 +154,8 @@ def test_checks_run_with_one_thread_and_the_base_seed(monkeypatch: pytest.Monkey
 def test_notebooks_and_claims_are_handed_on(calls: list[str]) -> None:
     tasks.main(["--no-venv", "notebooks", "01"])
     tasks.main(["--no-venv", "claims", "--seeds", "0", "1000"])
-    assert calls[0].endswith("-m kdref.lab.notebooks build 01")
-    assert calls[1].endswith("-m kdref.lab.notebooks claims --seeds 0 1000")
+    assert calls[0].endswith("-m kdref.lab.course.notebooks build 01")
+    assert calls[1].endswith("-m kdref.lab.course.notebooks claims --seeds 0 1000")
 
 
 def test_make_has_every_command() -> None:

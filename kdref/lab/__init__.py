@@ -4,14 +4,14 @@ The loop, batches, paired seeds, measurements and exercise checks are imported h
 ``checkpoints``, ``report`` and ``widgets`` are modules of their own, imported when they are used.
 """
 
-from kdref.lab.batches import Batches, teacher_outputs
-from kdref.lab.check import check, quiz
-from kdref.lab.fit import fit
-from kdref.lab.measure import latency, measure
-from kdref.lab.seeds import compare, replicate
-from kdref.lab.session import base_seed, setup
-from kdref.lab.show import show
-from kdref.lab.taps import taps
+from kdref.lab.course.check import check, quiz
+from kdref.lab.course.source import show
+from kdref.lab.training.batches import Batches, teacher_outputs
+from kdref.lab.training.fit import fit
+from kdref.lab.training.measure import latency, measure
+from kdref.lab.training.seeds import compare, replicate
+from kdref.lab.training.session import base_seed, setup
+from kdref.lab.training.taps import taps
 
 __all__ = [
     "Batches",

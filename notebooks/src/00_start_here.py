@@ -17,8 +17,8 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/lab/doctor.py` (the check), `kdref/lab/check.py` (the exercises), `kdref/lab/course.py` (your
-# copies).
+# **Files:** `kdref/lab/course/doctor.py` (the check), `kdref/lab/course/check.py` (the exercises),
+# `kdref/lab/course/workspace.py` (your copies).
 #
 # **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531), where most people start;
 # [Gou et al. 2021](https://arxiv.org/abs/2006.05525), a survey of what came after.
@@ -35,7 +35,8 @@ import torch
 import torch.nn.functional as F
 
 from kdref import lab
-from kdref.lab import course, data, doctor, models, report, widgets
+from kdref.lab import course, data, models, report, widgets
+from kdref.lab.course import doctor
 from kdref.soft_targets import kl_divergence, soft_target_loss, softened_probabilities
 
 lab.setup()
@@ -121,8 +122,9 @@ print("it gets at least six of these eight right: yes")
 # ## 3. The map
 #
 # One number leads to everything: `01` is the notebook `01_soft_targets`, the method's file `kdref/soft_targets.py`, its
-# tests `tests/test_soft_targets.py` and the solutions of its exercises. Lessons without a link are still to come; their
-# numbers are reserved. Take 01 first; after 02 you may jump, though 05 is easier after 03.
+# tests `tests/heart/test_soft_targets.py` and the solutions of its exercises. A lesson with several files has a folder:
+# `05` is `05_relation_based` and `kdref/relation/`. Lessons without a link are still to come; their numbers are reserved.
+# Take 01 first; after 02 you may jump, though 05 is easier after 03.
 #
 # | lesson | topic | what you will see happen |
 # |:---|:---|:---|

@@ -15,8 +15,8 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/soft_targets.py` (the method), `tests/test_soft_targets.py` (its tests),
-# `kdref/lab/experiments/temperature.py` (the long experiment).
+# **Files:** `kdref/soft_targets.py` (the method), `tests/heart/test_soft_targets.py` (its tests),
+# `kdref/lab/experiments/soft_targets_temperature.py` (the long experiment).
 #
 # **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531), who named it distillation; before it
 # Buciluă, Caruana and Niculescu-Mizil 2006 (model compression, with an [ensemble](GLOSSARY.md#ensemble)'s outputs on
@@ -29,7 +29,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, experiments, models, report, widgets
-from kdref.lab.experiments import temperature as sweep
+from kdref.lab.experiments import soft_targets_temperature as sweep
 from kdref.soft_targets import distillation_loss, kl_divergence, soft_target_loss, softened_probabilities
 
 lab.setup()
@@ -335,8 +335,8 @@ for column in columns[:2]:
 # [stored](GLOSSARY.md#stored-runs), with the command that made them.
 
 # %%
-stored = experiments.load("temperature")
-print(experiments.provenance("temperature")["command"])
+stored = experiments.load("soft_targets_temperature")
+print(experiments.provenance("soft_targets_temperature")["command"])
 print(len(stored), "runs:", stored["arm"].nunique(), "arms,", stored["seed"].nunique(), "seeds")
 lab.show(sweep.run)
 

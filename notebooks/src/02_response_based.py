@@ -15,8 +15,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/response.py`, `kdref/decoupled.py` and `kdref/standardized.py` (the methods),
-# `kdref/lab/experiments/response.py` (the long experiment; its neighbours are named where they are used).
+# **Files:** `kdref/response/targets.py`, `kdref/response/decoupled.py` and `kdref/response/standardized.py` (the
+# methods), `kdref/lab/experiments/response_losses.py` (the long experiment; its neighbours are named where they are
+# used).
 #
 # **Papers:** [Ba and Caruana 2014](https://arxiv.org/abs/1312.6184), [Hinton et al.
 # 2015](https://arxiv.org/abs/1503.02531), [Zhao et al. 2022](https://arxiv.org/abs/2203.08679), [Huang et al.
@@ -29,12 +30,20 @@ import torch
 import torch.nn.functional as F
 
 from kdref import lab, response
-from kdref.decoupled import dkd_loss, nkd_loss, nontarget_class_divergence, target_class_divergence
-from kdref.lab import experiments, plots, report, style, widgets
-from kdref.lab.experiments import _losses, _mnist1d, balance
-from kdref.lab.experiments import response as comparison
+from kdref.lab import experiments, report, widgets
+from kdref.lab.experiments import _mnist1d, _response, response_balance
+from kdref.lab.experiments import response_losses as comparison
+from kdref.lab.report import plots, style
+from kdref.response import (
+    dist_loss,
+    dkd_loss,
+    nkd_loss,
+    nontarget_class_divergence,
+    standardize_logits,
+    standardized_kd_loss,
+    target_class_divergence,
+)
 from kdref.soft_targets import kl_divergence, soft_target_loss, softened_probabilities
-from kdref.standardized import dist_loss, standardize_logits, standardized_kd_loss
 
 lab.setup()
 BASE_SEED = lab.base_seed()
@@ -106,7 +115,7 @@ print("KL = TCKD + (1 - p of the label) · NCKD: yes")
 # it tell on data that it was trained on? A convolutional network of 32 channels on the 4,000 signals of MNIST-1D:
 
 # %%
-fixed = experiments.load("response")
+fixed = experiments.load("response_losses")
 seed = BASE_SEED if BASE_SEED in set(fixed["seed"]) else 0
 split, train_logits = _mnist1d.parts(), _mnist1d.logits(seed)[0]
 for temperature, low, high in ((1.0, 0.0, 0.02), (4.0, 0.2, 0.6)):
@@ -277,13 +286,13 @@ print(f"after 200 steps, right sign: {column_terms[1]:.1f}; wrong sign: {column_
 
 # %%
 rows = []
-for name, method in _losses.METHODS.items():
+for name, method in _response.METHODS.items():
     tried = ", ".join(f"{setting:g}" for setting in method.settings)
-    chosen = {s: fixed.loc[fixed["arm"] == f"{s} | {name}", "setting"].iloc[0] for s in _losses.STUDENTS}
+    chosen = {s: fixed.loc[fixed["arm"] == f"{s} | {name}", "setting"].iloc[0] for s in _response.STUDENTS}
     rows.append({"loss": name, "tuned": method.tuned, "tried": tried, **{s: f"{v:g}" for s, v in chosen.items()}})
 settings = pd.DataFrame(rows)
 report.table(settings, caption="settings tried, and the one chosen for each student")
-print(experiments.provenance("response")["command"], "·", len(fixed), "runs,", fixed["seed"].nunique(), "seeds")
+print(experiments.provenance("response_losses")["command"], "·", len(fixed), "runs,", fixed["seed"].nunique(), "seeds")
 
 # %% [markdown]
 # DKD's smallest weight, 1, was chosen for both students, not the default of 8; where a choice stands at the end of the
@@ -299,16 +308,16 @@ for arm in ("mlp-100x100 | cross-entropy", "mlp-100x100 | logit matching"):
 # %% tags=["nbval-ignore-output"]
 runs = {
     s: fixed[fixed["arm"].str.startswith(s)].assign(arm=lambda r: r["arm"].str.split(" | ", regex=False).str[1])
-    for s in _losses.STUDENTS
+    for s in _response.STUDENTS
 }
 results = {
-    s: lab.compare(r, baseline="cross-entropy", metric="accuracy").loc[list(_losses.METHODS)] for s, r in runs.items()
+    s: lab.compare(r, baseline="cross-entropy", metric="accuracy").loc[list(_response.METHODS)] for s, r in runs.items()
 }
 for student, result in results.items():
-    report.comparison(result, caption=f"{student}, {_losses.STUDENTS[student]}: test accuracy, all 24 seeds")
+    report.comparison(result, caption=f"{student}, {_response.STUDENTS[student]}: test accuracy, all 24 seeds")
 
 # %%
-titles = {f"{s}, {_losses.STUDENTS[s]}": result for s, result in results.items()}
+titles = {f"{s}, {_response.STUDENTS[s]}": result for s, result in results.items()}
 report.figure(
     report.intervals(titles, x_label="points against cross-entropy"),
     "differences from cross-entropy with intervals: none is above zero for the convolutional student, seven are for "
@@ -332,7 +341,7 @@ for student, frame in runs.items():
         for (of, baseline, metric), verdicts in found.items()
         if of == student
     }
-    shown = pd.DataFrame(columns).loc[list(_losses.METHODS)].fillna("").rename_axis("loss")
+    shown = pd.DataFrame(columns).loc[list(_response.METHODS)].fillna("").rename_axis("loss")
     report.table(shown, caption=f"{student}: verdicts in the three groups of seeds")
 
 # %%
@@ -382,7 +391,7 @@ print("convolutional student: in no group does a loss beat tuned cross-entropy i
 # without labels, four lengths, each with its own schedule; no augmentation (`experiments/patience.py`).
 
 # %%
-patience = experiments.load("patience")
+patience = experiments.load("response_patience")
 patience[["targets", "epochs"]] = patience["arm"].str.split(" | ", regex=False, expand=True)
 patience["epochs"] = patience["epochs"].astype(int)
 report.figure(
@@ -427,7 +436,7 @@ print("320 epochs beat 80 in no group, whatever the targets")
 # it. *Here:* each signal is shifted by up to 8 steps (`experiments/consistency.py`).
 
 # %% tags=["nbval-ignore-output"]
-consistency = experiments.load("consistency")
+consistency = experiments.load("response_consistency")
 result = lab.compare(consistency, baseline="soft, same augmented input", metric="accuracy")
 report.comparison(result, caption="test accuracy, 24 seeds")
 
@@ -457,7 +466,7 @@ print("augmented labels, no teacher, against soft targets without augmentation: 
 # *Here:* smoothing 0.1; 5 epochs instead of 30 (`experiments/teachers.py`).
 
 # %% tags=["nbval-ignore-output"]
-teachers = experiments.load("teachers")
+teachers = experiments.load("response_teachers")
 measures = ["teacher_accuracy", "accuracy", "agreement", "nll"]
 order = ["no teacher", "plain teacher", "smoothed teacher", "early-stopped teacher"]
 means = teachers.groupby("arm")[measures].mean().loc[order]
@@ -493,7 +502,7 @@ print(
 # τ = 4 (`experiments/capacity.py`).
 
 # %%
-capacity = experiments.load("capacity")
+capacity = experiments.load("response_capacity")
 capacity[["student", "teacher"]] = capacity["arm"].str.split(" | ", regex=False, expand=True)
 table = capacity.pivot_table("accuracy", "student", "teacher")
 table = table.loc[["mlp-16", "mlp-50x50", "mlp-200x200"], ["no teacher", "cnn1d-8", "cnn1d-24", "cnn1d-64"]]
@@ -532,7 +541,7 @@ print("no group shows the largest teacher to be worse than the middle one")
 # for the perceptron, eight seeds per cell (`experiments/balance.py`); weight 0 is labels alone, at any τ.
 
 # %%
-grid = experiments.load("balance")
+grid = experiments.load("response_balance")
 report.figure(
     report.grid(
         widgets.balance_grid(grid), x_label="temperature τ", y_label="soft weight", title="accuracy", percent=True
@@ -548,7 +557,7 @@ report.figure(
 widgets.balance_explorer(grid)
 
 # %%
-live = balance.run(0, "0.9 | 8")
+live = response_balance.run(0, "0.9 | 8")
 kept = grid.query("seed == 0 and arm == '0.9 | 8'").iloc[0]
 assert abs(live["accuracy"] - kept["accuracy"]) < 0.06
 print("soft weight 0.9, τ = 8, seed 0: within six points of the stored run")

@@ -15,8 +15,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/feature.py`, `kdref/feature_factors.py`, `kdref/feature_flow.py`, `kdref/feature_overhaul.py`,
-# `kdref/feature_review.py`, `kdref/feature_reuse.py` (the methods), `kdref/lab/taps.py`, `kdref/lab/similarity.py`.
+# **Files:** `kdref/feature/hints.py`, `kdref/feature/factors.py`, `kdref/feature/flow.py`, `kdref/feature/overhaul.py`,
+# `kdref/feature/review.py`, `kdref/feature/reuse.py` (the methods), `kdref/lab/training/taps.py`,
+# `kdref/lab/training/similarity.py`.
 #
 # **Papers:** [Romero et al. 2015](https://arxiv.org/abs/1412.6550), who gave the first hints; [Kornblith et al.
 # 2019](https://arxiv.org/abs/1905.00414), on comparing layers; [Chen et al. 2022](https://arxiv.org/abs/2203.14001),
@@ -28,13 +29,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from kdref import lab
-from kdref.feature import HintRegressor, VariationalRegressor, hint_loss
-from kdref.feature_flow import neuron_selectivity_loss
-from kdref.feature_overhaul import overhaul_loss
-from kdref.feature_reuse import ReusedClassifier
-from kdref.lab import data, models, report, style
-from kdref.lab.similarity import cka, cka_table
-from kdref.lab.widgets_similarity import layer_picker
+from kdref.feature import (
+    HintRegressor,
+    ReusedClassifier,
+    VariationalRegressor,
+    hint_loss,
+    neuron_selectivity_loss,
+    overhaul_loss,
+)
+from kdref.lab import data, models, report
+from kdref.lab.report import style
+from kdref.lab.training.similarity import cka, cka_table
+from kdref.lab.widgets.feature import layer_picker
 from kdref.soft_targets import soft_target_loss
 
 lab.setup()

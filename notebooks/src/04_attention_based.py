@@ -17,9 +17,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/attention.py` (the methods), `tests/test_attention.py` and `tests/test_attention_relations.py`
-# (their tests), `kdref/lab/taps.py` (named activations), `kdref/lab/checkpoints.py` (the trained teacher),
-# `kdref/lab/row_transformer.py` (the tiny transformer).
+# **Files:** `kdref/attention.py` (the methods), `tests/heart/test_attention.py` and
+# `tests/heart/test_attention_relations.py` (their tests), `kdref/lab/training/taps.py` (named activations),
+# `kdref/lab/models/checkpoints.py` (the trained teacher), `kdref/lab/models/row_transformer.py` (the tiny transformer).
 #
 # **Papers:** [Zagoruyko and Komodakis 2017](https://arxiv.org/abs/1612.03928) (attention transfer),
 # [Jiao et al. 2020](https://arxiv.org/abs/1909.10351) (TinyBERT), [Wang et al.
@@ -38,9 +38,10 @@ from kdref.attention import (
     attention_transfer_loss,
     value_relation,
 )
-from kdref.lab import checkpoints, data, models, report
-from kdref.lab.row_transformer import RowTransformer
-from kdref.lab.widgets_attention import attention_explorer
+from kdref.lab import data, models, report
+from kdref.lab.models import checkpoints
+from kdref.lab.models.row_transformer import RowTransformer
+from kdref.lab.widgets.attention import attention_explorer
 
 lab.setup()
 BASE_SEED = lab.base_seed()

@@ -17,8 +17,8 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/relation_rkd.py` (distances and angles), `kdref/relation.py` (similarity, correlation, neighbours),
-# `kdref/contrastive.py` (InfoNCE, CRD).
+# **Files:** `kdref/relation/rkd.py` (distances and angles), `kdref/relation/similarity.py` (similarity, correlation,
+# neighbours), `kdref/relation/contrastive.py` (InfoNCE, CRD).
 #
 # **Papers:** [Passalis and Tefas 2018](https://arxiv.org/abs/1803.10837) (PKT), [Park et al.
 # 2019](https://arxiv.org/abs/1904.05068) (RKD), [Tung and Mori 2019](https://arxiv.org/abs/1907.09682) (SP), [Peng et
@@ -33,13 +33,21 @@ import torch
 import torch.nn.functional as F
 
 from kdref import lab
-from kdref.contrastive import ContrastiveMemory, crd_loss, info_nce_loss
-from kdref.lab import data, experiments, models, report, style
-from kdref.lab.experiments import few_labels, side_by_side
-from kdref.lab.experiments.few_labels_tuning import settings
-from kdref.lab.widgets_triangle import draw_triangle, start_positions, triangle_explorer
-from kdref.relation import correlation_congruence_loss, probabilistic_transfer_loss, similarity_preserving_loss
-from kdref.relation_rkd import rkd_angle_loss, rkd_distance_loss
+from kdref.lab import data, experiments, models, report
+from kdref.lab.experiments import relation_few_labels, relation_side_by_side
+from kdref.lab.experiments.relation_few_labels_tuning import settings
+from kdref.lab.report import style
+from kdref.lab.widgets.relation import draw_triangle, start_positions, triangle_explorer
+from kdref.relation import (
+    ContrastiveMemory,
+    correlation_congruence_loss,
+    crd_loss,
+    info_nce_loss,
+    probabilistic_transfer_loss,
+    rkd_angle_loss,
+    rkd_distance_loss,
+    similarity_preserving_loss,
+)
 from kdref.soft_targets import soft_target_loss
 
 lab.setup()
@@ -542,11 +550,18 @@ print(report.verdict(result, "SP, setting 25"))
 # rest on the first batch. Then 24 seeds, stored; the test examples chose nothing.
 
 # %%
-stored = experiments.load("few_labels")
-print(experiments.provenance("few_labels")["command"], "·", len(stored), "runs,", stored["seed"].nunique(), "seeds")
-for name, family in side_by_side.STUDENTS.items():
+stored = experiments.load("relation_few_labels")
+print(
+    experiments.provenance("relation_few_labels")["command"],
+    "·",
+    len(stored),
+    "runs,",
+    stored["seed"].nunique(),
+    "seeds",
+)
+for name, family in relation_side_by_side.STUDENTS.items():
     caption = f"{name}, {family}: mean test accuracy, verdicts against cross-entropy / against soft targets"
-    report.table(side_by_side.columns(name), caption=caption)
+    report.table(relation_side_by_side.columns(name), caption=caption)
 
 # %% [markdown]
 # ↑ helps and ↓ hurts in each of three groups of eight seeds, by itself; · no such verdict; = itself. The differences
@@ -554,16 +569,16 @@ for name, family in side_by_side.STUDENTS.items():
 
 # %%
 report.figure(
-    side_by_side.figure(),
+    relation_side_by_side.figure(),
     "differences from cross-entropy of every loss, two students: for the convolutional one only ReviewKD and SimKD are "
     "far above zero, for the perceptron nearly all are, hints and SimKD beyond soft targets",
 )
 
 # %%
 agreed = {
-    (name, baseline): side_by_side.agreed(name, baseline)
-    for name in side_by_side.STUDENTS
-    for baseline in side_by_side.BASELINES
+    (name, baseline): relation_side_by_side.agreed(name, baseline)
+    for name in relation_side_by_side.STUDENTS
+    for baseline in relation_side_by_side.BASELINES
 }
 for (name, baseline), found in agreed.items():
     for verdict in ("helps", "hurts"):
@@ -576,13 +591,15 @@ print(f"the chosen setting stands at an end of its list in {sum(ends)} of {len(e
 # What the bullets below say, as assertions:
 
 # %%
-same, cross = (agreed[name, "cross-entropy"] for name in side_by_side.STUDENTS)
-same_soft, cross_soft = (agreed[name, "soft targets"] for name in side_by_side.STUDENTS)
+same, cross = (agreed[name, "cross-entropy"] for name in relation_side_by_side.STUDENTS)
+same_soft, cross_soft = (agreed[name, "soft targets"] for name in relation_side_by_side.STUDENTS)
 for method in ("review (ReviewKD)", "reused classifier (SimKD)"):
-    assert all(found[f"{method}, {mode}"] == "helps" for found in (same, same_soft) for mode in side_by_side.MODES)
-assert all(cross_soft[f"hint (FitNets), {mode}"] == "helps" for mode in side_by_side.MODES)
+    assert all(
+        found[f"{method}, {mode}"] == "helps" for found in (same, same_soft) for mode in relation_side_by_side.MODES
+    )
+assert all(cross_soft[f"hint (FitNets), {mode}"] == "helps" for mode in relation_side_by_side.MODES)
 assert not any("hurts" in found.values() for found in (same, same_soft, cross))
-kinds = side_by_side.kinds()
+kinds = relation_side_by_side.kinds()
 for found in (same_soft, cross_soft):
     assert not any(said == "helps" and kinds.get(arm) == "logits" for arm, said in found.items())
     assert not any(found.get(f"{method}, alone") == "helps" for method, kind in kinds.items() if kind == "relations")
@@ -591,7 +608,7 @@ fitted = (
 )
 assert fitted.loc["mlp-100x100 | cross-entropy | alone", "min"] == 1
 assert fitted.loc["cnn1d-8 | cross-entropy | alone", "max"] < 0.95
-whole = lab.compare(side_by_side.runs("cnn1d-8"), baseline="cross-entropy", metric="accuracy")["verdict"]
+whole = lab.compare(relation_side_by_side.runs("cnn1d-8"), baseline="cross-entropy", metric="accuracy")["verdict"]
 assert (whole[["logit matching", "decoupled (DKD)", "attention (AT), alone"]] == "helps").all()
 assert (whole[["label smoothing", "boundaries (AB), with soft targets"]] == "hurts").all()
 print("all hold")
@@ -619,7 +636,7 @@ print("all hold")
 # %%
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
 for arm in ("mlp-100x100 | cross-entropy | alone", "mlp-100x100 | hint (FitNets) | with soft targets"):
-    live = few_labels.run(seed, arm)
+    live = relation_few_labels.run(seed, arm)
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.06  # other processors round differently; one seed may move
     print(f"{arm}: within six points of the stored run")

@@ -17,8 +17,8 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/multi_teacher.py` (averages, loss, disagreement), `kdref/multi_teacher_weights.py` (whom to trust),
-# `kdref/multi_teacher_triplets.py` (votes).
+# **Files:** `kdref/multi_teacher/averages.py` (averages, loss, disagreement), `kdref/multi_teacher/weights.py` (whom to
+# trust), `kdref/multi_teacher/triplets.py` (votes).
 #
 # **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) (ensembles as teachers), [You et al.
 # 2017](https://doi.org/10.1145/3097983.3098135) (several teachers, votes), [Mirzadeh et al.
@@ -31,11 +31,18 @@ import torch
 import torch.nn.functional as F
 
 from kdref import lab
-from kdref.lab import data, models, plots, report, style
-from kdref.lab.widgets_teachers import both_means, teachers_explorer
-from kdref.multi_teacher import average_logits, average_probabilities, disagreement, multi_teacher_loss
-from kdref.multi_teacher_triplets import triplet_dissimilarity_loss
-from kdref.multi_teacher_weights import confidence_weights, entropy_weights
+from kdref.lab import data, models, report
+from kdref.lab.report import plots, style
+from kdref.lab.widgets.multi_teacher import both_means, teachers_explorer
+from kdref.multi_teacher import (
+    average_logits,
+    average_probabilities,
+    confidence_weights,
+    disagreement,
+    entropy_weights,
+    multi_teacher_loss,
+    triplet_dissimilarity_loss,
+)
 from kdref.soft_targets import distillation_loss
 
 lab.setup()

@@ -16,7 +16,7 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/cross_modal.py` (the methods), `kdref/lab/watch.py` (the data),
+# **Files:** `kdref/cross_modal.py` (the methods), `kdref/lab/data/smartwatch.py` (the data),
 # `kdref/lab/experiments/cross_modal.py` (the long experiment).
 #
 # **Papers:** [Gupta, Hoffman and Malik 2016](https://arxiv.org/abs/1507.00448), [Aytar et al.
@@ -31,12 +31,13 @@ import torch.nn.functional as F
 from scipy import stats
 
 from kdref import lab
-from kdref.contrastive import info_nce_loss
 from kdref.cross_modal import paired_feature_loss, rank_agreement, select_agreeing, selected_soft_target_loss
-from kdref.lab import experiments, models, plots, report, style
-from kdref.lab.experiments import _watch, cross_modal, cross_modal_tuning
-from kdref.lab.watch import EXERCISES, folds, spectrum, watch
-from kdref.lab.widgets_sensors import sensor_explorer, sensor_figure
+from kdref.lab import experiments, models, report
+from kdref.lab.data.smartwatch import EXERCISES, folds, spectrum, watch
+from kdref.lab.experiments import _cross_modal, cross_modal, cross_modal_tuning
+from kdref.lab.report import plots, style
+from kdref.lab.widgets.cross_modal import sensor_explorer, sensor_figure
+from kdref.relation import info_nce_loss
 from kdref.soft_targets import soft_target_loss
 
 lab.setup()
@@ -293,7 +294,7 @@ stored = experiments.load("cross_modal")
 rows = []
 for pair in cross_modal_tuning.PAIRS:
     sensor, teacher, name = pair.split(" | ")
-    tuned = _watch.METHODS[name].tuned if name in _watch.METHODS else "weight decay"
+    tuned = _cross_modal.METHODS[name].tuned if name in _cross_modal.METHODS else "weight decay"
     tried = ", ".join(f"{value:g}" for value in cross_modal_tuning.settings(pair))
     picks = [cross_modal_tuning.chosen(pair, fold.test) for s in sorted(set(stored["seed"])) for fold in folds(s)]
     common = pd.Series(picks).mode()[0]

@@ -17,8 +17,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/self_distillation.py` (ridge, born-again ablations, progressive targets), `kdref/online.py` (peers,
-# branches, class mates), `kdref/self_supervised.py` (a moving average as the teacher, DINO).
+# **Files:** `kdref/self_distillation/generations.py` (ridge, born-again ablations, progressive targets),
+# `kdref/self_distillation/online.py` (peers, branches, class mates), `kdref/self_distillation/self_supervised.py` (a
+# moving average as the teacher, DINO).
 #
 # **Papers:** [Mobahi et al. 2020](https://arxiv.org/abs/2002.05715) and [Borup and Andersen
 # 2021](https://arxiv.org/abs/2102.13088) (ridge theory), [Furlanello et al. 2018](https://arxiv.org/abs/1805.04770)
@@ -34,18 +35,25 @@ import torch
 import torch.nn.functional as F
 
 from kdref import lab
-from kdref.lab import data, models, report, style
-from kdref.lab.widgets_ridge import draw_fit, noisy_sine, ridge_explorer, ridge_rounds, sine
-from kdref.online import class_consistency_loss, deep_supervision_loss, gated_ensemble_logits, mutual_learning_loss
+from kdref.lab import data, models, report
+from kdref.lab.report import style
+from kdref.lab.widgets.self_distillation import draw_fit, noisy_sine, ridge_explorer, ridge_rounds, sine
 from kdref.response import virtual_teacher_logits
 from kdref.self_distillation import (
+    DinoCenter,
+    EmaTeacher,
+    class_consistency_loss,
     confidence_weighted_loss,
+    deep_supervision_loss,
+    dino_loss,
+    gated_ensemble_logits,
+    mutual_learning_loss,
+    output_information,
     permuted_dark_knowledge,
     progressive_targets,
     progressive_weight,
     ridge_self_distillation,
 )
-from kdref.self_supervised import DinoCenter, EmaTeacher, dino_loss, output_information
 from kdref.soft_targets import soft_target_loss
 
 lab.setup()

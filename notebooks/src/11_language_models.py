@@ -17,9 +17,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/language_recipes.py` (DistilBERT's loss), `kdref/language.py` (divergences, the fused loss),
-# `kdref/language_sparse.py` (teachers in a few numbers), `kdref/lab/encoder.py` (the encoder), `kdref/lab/snippets.py`
-# (the sentences), `kdref/lab/experiments/distilbert.py` (the long experiment).
+# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences, the fused loss),
+# `kdref/language/sparse.py` (teachers in a few numbers), `kdref/lab/models/sentence_encoder.py` (the encoder),
+# `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long experiment).
 #
 # **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Wang et al.
 # 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised
@@ -32,14 +32,21 @@ import pandas as pd
 import torch
 
 from kdref import lab
-from kdref.lab import encoder, experiments, models, report
+from kdref.lab import experiments, models, report
 from kdref.lab.bench.timing import peak_extra_memory
-from kdref.lab.experiments import _snippets, distilbert_slice
-from kdref.lab.measure import latency
-from kdref.lab.snippets import KINDS, snippets
-from kdref.lab.widgets_divergences import DIVERGENCES, best_hump, divergence_explorer, hump
-from kdref.language import fused_linear_loss, token_divergence, token_loss
-from kdref.language_recipes import alternate_layers, distilbert_loss, sparse_teacher
+from kdref.lab.data.sentences import KINDS, snippets
+from kdref.lab.experiments import _language, language_distilbert_slice
+from kdref.lab.models import sentence_encoder
+from kdref.lab.training.measure import latency
+from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
+from kdref.language import (
+    alternate_layers,
+    distilbert_loss,
+    fused_linear_loss,
+    sparse_teacher,
+    token_divergence,
+    token_loss,
+)
 
 lab.setup()
 BASE_SEED = lab.base_seed()
@@ -96,7 +103,7 @@ known = snippets()
 print(known)
 for row in (6, 1, 4):
     print(f"{known.train.rating[row]:+.1f}", known.train.texts[row])
-ids = encoder.tokens(known.train.texts)
+ids = sentence_encoder.tokens(known.train.texts)
 print("as numbers of word pieces:", ids[1, :12].tolist())
 
 # %% [markdown]
@@ -106,10 +113,10 @@ print("as numbers of word pieces:", ids[1, :12].tolist())
 # %%
 rows = {}
 for name, layers in (("teacher, six layers", 6), ("student, three layers", 3)):
-    network = encoder.encoder(layers=alternate_layers(6, layers))
+    network = sentence_encoder.encoder(layers=alternate_layers(6, layers))
     embeddings = models.count_parameters(network.get_submodule("embeddings"))
     rows[name] = {"layers": models.count_parameters(network) - embeddings, "embeddings": embeddings}
-used = _snippets.network(0, layers=(0, 2, 4)).encoder  # its vocabulary is cut to what the sentences hold
+used = _language.network(0, layers=(0, 2, 4)).encoder  # its vocabulary is cut to what the sentences hold
 embeddings = models.count_parameters(used.get_submodule("embeddings"))
 rows["student, words in use"] = {"layers": models.count_parameters(used) - embeddings, "embeddings": embeddings}
 sizes = pd.DataFrame(rows).T.rename_axis("encoder")
@@ -138,7 +145,7 @@ report.figure(
 # **Speed** is another matter: an embedding is looked up, and costs no time. It is the layers that take it.
 
 # %% tags=["nbval-ignore-output"]
-whole, half = (_snippets.network(0, layers=tuple(alternate_layers(6, layers))) for layers in (6, 3))
+whole, half = (_language.network(0, layers=tuple(alternate_layers(6, layers))) for layers in (6, 3))
 sentence = ids[ids.count_nonzero(1) == 24]
 times = {}
 with torch.inference_mode():
@@ -158,13 +165,22 @@ print("half the layers are clearly faster, for one sentence and for 32: yes")
 # and one that starts from random numbers; both have the triple loss. One epoch is thirty steps, and then we look.
 
 # %%
-live, teacher = {}, distilbert_slice.teacher(BASE_SEED)
-learned_from, (test_ids, test_labels) = distilbert_slice.lessons(teacher), distilbert_slice.tested()
+live, teacher = {}, language_distilbert_slice.teacher(BASE_SEED)
+learned_from, (test_ids, test_labels) = language_distilbert_slice.lessons(teacher), language_distilbert_slice.tested()
 for arm in ("triple loss", "random, triple loss"):
-    said = encoder.outputs(distilbert_slice.student(BASE_SEED, arm, learned_from), test_ids).logits.argmax(dim=1)
+    said = sentence_encoder.outputs(
+        language_distilbert_slice.student(BASE_SEED, arm, learned_from), test_ids
+    ).logits.argmax(dim=1)
     live[arm] = (said == test_labels).double().mean().item()
-few = experiments.load("distilbert_slice")
-print(experiments.provenance("distilbert_slice")["command"], "·", len(few), "runs,", few["seed"].nunique(), "seeds")
+few = experiments.load("language_distilbert_slice")
+print(
+    experiments.provenance("language_distilbert_slice")["command"],
+    "·",
+    len(few),
+    "runs,",
+    few["seed"].nunique(),
+    "seeds",
+)
 
 # %% tags=["nbval-ignore-output"]
 stored = few.groupby("arm")["accuracy"]
@@ -197,9 +213,11 @@ print("the start from pre-trained layers helps, live and in the eight stored see
 # - **Word counts**: a logistic regression on counts of words and pairs of words. No network at all.
 
 # %%
-runs = experiments.load("distilbert")
-print(experiments.provenance("distilbert")["command"], "·", len(runs), "runs,", runs["seed"].nunique(), "seeds")
-STUDENTS = list(_snippets.STUDENTS)
+runs = experiments.load("language_distilbert")
+print(
+    experiments.provenance("language_distilbert")["command"], "·", len(runs), "runs,", runs["seed"].nunique(), "seeds"
+)
+STUDENTS = list(_language.STUDENTS)
 students = runs[runs["arm"].isin(STUDENTS)]
 metrics = ["accuracy", "agreement", "nll", "calibration_error"]
 means = runs.groupby("arm")[metrics].mean().loc[["teacher", *STUDENTS, "word counts"]]
@@ -263,8 +281,8 @@ print("with the teacher's outputs at hand, a step takes less than a tenth longer
 # three epochs:
 
 # %% tags=["nbval-ignore-output"]
-longer = experiments.load("distilbert_longer")
-print(experiments.provenance("distilbert_longer")["command"], "·", len(longer), "runs")
+longer = experiments.load("language_distilbert_longer")
+print(experiments.provenance("language_distilbert_longer")["command"], "·", len(longer), "runs")
 report.table(longer.groupby("arm")[metrics].mean(), percent=["accuracy", "agreement"], caption="three epochs")
 patient = lab.compare(longer, baseline="labels only", metric="accuracy")
 report.comparison(patient, caption="accuracy after three epochs")

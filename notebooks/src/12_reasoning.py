@@ -16,9 +16,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/sequence.py` (losses on drawn sequences, rejection sampling), `kdref/sequence_enumeration.py` (tiny
-# languages, counted out), `kdref/speculative.py` (speculative decoding), `kdref/lab/sums.py` (the task),
-# `kdref/lab/experiments/reasoning.py` (the long experiment).
+# **Files:** `kdref/sequence/losses.py` (losses on drawn sequences, rejection sampling), `kdref/sequence/enumeration.py`
+# (tiny languages, counted out), `kdref/sequence/speculative.py` (speculative decoding), `kdref/lab/data/sums.py` (the
+# task), `kdref/lab/experiments/sequence_reasoning.py` (the long experiment).
 #
 # **Papers:** [Kim and Rush 2016](https://arxiv.org/abs/1606.07947) (sequence-level distillation), [DeepSeek-AI
 # 2025](https://arxiv.org/abs/2501.12948) (R1), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (GKD), [Gu et
@@ -30,12 +30,23 @@ import pandas as pd
 import torch
 
 from kdref import lab
-from kdref.lab import experiments, models, report, sums
-from kdref.lab.experiments import _sums, reasoning
-from kdref.lab.widgets_speculative import parts_of_a_round, speculative_explorer
-from kdref.sequence import on_policy_loss, rejection_sample, sequence_level_loss, speculative_acceptance
-from kdref.sequence_enumeration import enumerate_sequences, markov_logits, sequence_kl_divergence, sequence_log_prob
-from kdref.speculative import expected_tokens_per_call, speculative_decoding, speculative_sample
+from kdref.lab import experiments, models, report
+from kdref.lab.data import sums
+from kdref.lab.experiments import _sequence, sequence_reasoning
+from kdref.lab.widgets.sequence import parts_of_a_round, speculative_explorer
+from kdref.sequence import (
+    enumerate_sequences,
+    expected_tokens_per_call,
+    markov_logits,
+    on_policy_loss,
+    rejection_sample,
+    sequence_kl_divergence,
+    sequence_level_loss,
+    sequence_log_prob,
+    speculative_acceptance,
+    speculative_decoding,
+    speculative_sample,
+)
 
 lab.setup()
 BASE_SEED = lab.base_seed()
@@ -167,11 +178,11 @@ print(sums.text(torch.cat([sums.prompts(asked)[-1], sums.completions(sums.traces
 # averages out, but a habit. **Students** have one layer of half the width.
 
 # %%
-seed = BASE_SEED if BASE_SEED in set(experiments.load("reasoning")["seed"]) else 0
-teacher = _sums.teacher(seed)
-student = _sums.network(_sums.STUDENT, seed=0)
+seed = BASE_SEED if BASE_SEED in set(experiments.load("sequence_reasoning")["seed"]) else 0
+teacher = _sequence.teacher(seed)
+student = _sequence.network(_sequence.STUDENT, seed=0)
 print("parameters:", models.count_parameters(teacher), "and", models.count_parameters(student))
-lab.show(_sums.train)
+lab.show(_sequence.train)
 
 # %% [markdown]
 # The teacher writes four solutions of each of 2,000 problems; `rejection_sample` keeps the first right one, if there is
@@ -181,7 +192,7 @@ lab.show(_sums.train)
 lab.show(rejection_sample)
 
 # %% tags=["nbval-ignore-output"]
-asked, written = _sums.samples(seed)
+asked, written = _sequence.samples(seed)
 right = sums.is_right(asked, written)
 kept = rejection_sample(right)
 true = sums.completions(sums.traces(asked))
@@ -214,18 +225,20 @@ print("the problems that are left have fewer sixes, so they are easier: yes")
 # - **The teacher's traces**, the first of each problem, whatever its answer.
 # - **Checked traces**: after rejection sampling. They are fewer, so there is a control: **as few, unchecked**.
 #
-# Three base seeds with eight seeds each are stored (`python -m kdref.lab.experiments reasoning`); accuracy is the share
-# of right answers in *drawn* text, as R1's table has it.
+# Three base seeds with eight seeds each are stored (`python -m kdref.lab.experiments sequence_reasoning`); accuracy is
+# the share of right answers in *drawn* text, as R1's table has it.
 
 # %%
-runs = experiments.load("reasoning")
-print(experiments.provenance("reasoning")["command"], "·", len(runs), "runs,", runs["seed"].nunique(), "seeds")
+runs = experiments.load("sequence_reasoning")
+print(experiments.provenance("sequence_reasoning")["command"], "·", len(runs), "runs,", runs["seed"].nunique(), "seeds")
 students = {}
 for arm in ("the teacher's traces", "checked traces"):
-    student = _sums.network(_sums.STUDENT, seed=100_000 + seed)
-    students[arm] = _sums.train(student, *reasoning.training_set(seed, arm), steps=_sums.STUDENT_STEPS, seed=seed)
+    student = _sequence.network(_sequence.STUDENT, seed=100_000 + seed)
+    students[arm] = _sequence.train(
+        student, *sequence_reasoning.training_set(seed, arm), steps=_sequence.STUDENT_STEPS, seed=seed
+    )
     stored = runs.query("seed == @seed and arm == @arm").iloc[0]
-    live = _sums.measured(students[arm], seed)
+    live = _sequence.measured(students[arm], seed)
     assert abs(live["accuracy"] - stored["accuracy"]) < 0.1  # other processors round differently
     print(f"{arm}: within ten points of the stored run")
 
@@ -333,7 +346,7 @@ print("value", round(loss.item(), 3), "gradient", [round(g, 3) for g in leaf.gra
 # tokens is all that is needed. The measure is how like the teacher it becomes, faults included: divergences per token.
 
 # %% tags=["nbval-ignore-output"]
-LONGER = ["the teacher's traces", *(arm for arm in reasoning.ARMS if arm.startswith("longer"))]
+LONGER = ["the teacher's traces", *(arm for arm in sequence_reasoning.ARMS if arm.startswith("longer"))]
 policy = runs[runs["arm"].isin(LONGER)]
 columns = ["reverse", "forward", "acceptance", "accuracy"]
 report.table(
@@ -364,9 +377,9 @@ print("the same loss on its own text instead of the teacher's: less than 0.005 n
 # would not: a step that is neither right nor a six taken for a five.
 
 # %% tags=["nbval-ignore-output"]
-fresh = _sums.problems(1500, seed, 2)
+fresh = _sequence.problems(1500, seed, 2)
 for name, model in (("the student", students["the teacher's traces"]), ("the teacher", teacher)):
-    own = _sums.write(model, fresh, seed=seed)[:, :6]
+    own = _sequence.write(model, fresh, seed=seed)[:, :6]
     step = own.diff(dim=1, prepend=torch.zeros_like(own[:, :1])) % 7
     strays = (step != fresh) & ~((fresh == sums.CARELESS) & (step == sums.CARELESS - 1))
     strayed = strays.any(dim=1).float().mean().item()
@@ -465,7 +478,7 @@ rows, generator = [], torch.Generator().manual_seed(seed)
 for arm in ("checked traces", "the teacher's traces"):
     for drafts_per_call in (0, 2, 6):
         calls = length = 0
-        for row in sums.prompts(_sums.problems(40, seed, 2)):
+        for row in sums.prompts(_sequence.problems(40, seed, 2)):
             text, used = speculative_decoding(
                 students[arm],
                 teacher,

@@ -1,7 +1,7 @@
 """The museum of published bugs: wrong versions of our functions, which our tests must notice.
 
 An exhibit says what it replaces, where the bug was seen, and which tests must fail when it stands in. The runner is
-tests/test_museum.py. A wrong version must run: it is caught by its values, not by a crash.
+tests/museum/test_museum.py. A wrong version must run: it is caught by its values, not by a crash.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Exhibit:
     wrong: Any
     replaces: str  # "kdref.soft_targets:kl_divergence"
     seen_in: str  # repository and issue, or "a likely slip" for those we thought of ourselves
-    killed_by: tuple[str, ...]  # "test_soft_targets.py::test_matches_the_definition"
+    killed_by: tuple[str, ...]  # "heart/test_soft_targets.py::test_matches_the_definition"
 
     @property
     def name(self) -> str:

@@ -25,11 +25,11 @@ right_scores = attention.attention_score_loss
 
 
 def map_tests(*tests: str) -> tuple[str, ...]:
-    return tuple(f"test_attention.py::test_{test}" for test in tests)
+    return tuple(f"heart/test_attention.py::test_{test}" for test in tests)
 
 
 def relation_tests(*tests: str) -> tuple[str, ...]:
-    return tuple(f"test_attention_relations.py::test_{test}" for test in tests)
+    return tuple(f"heart/test_attention_relations.py::test_{test}" for test in tests)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ right_selected = cross_modal.selected_soft_target_loss
 
 
 def killed_by(*tests: str) -> tuple[str, ...]:
-    return tuple(f"test_cross_modal.py::test_{test}" for test in tests)
+    return tuple(f"heart/test_cross_modal.py::test_{test}" for test in tests)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:

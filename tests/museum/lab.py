@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kdref.lab.batches import Batches
+from kdref.lab.training.batches import Batches
 from tests.museum import exhibit
 
 
@@ -25,9 +25,9 @@ def loop(step, trainable, batches, optimizer, *, epochs, before=None, **_):  # t
 
 
 @exhibit(
-    replaces="kdref.lab.fit:fit",
+    replaces="kdref.lab.training.fit:fit",
     seen_in="SforAiDl/KD_Lib",
-    killed_by=("test_lab_fit.py::test_the_student_is_in_train_mode_in_every_epoch",),
+    killed_by=("lab/training/test_fit.py::test_the_student_is_in_train_mode_in_every_epoch",),
 )
 def student_left_in_eval_mode(step, trainable, batches, optimizer, *, epochs, after_epoch=None, **_):  # type: ignore[no-untyped-def]
     """PITFALLS 20: train mode is set once, so the first validation switches dropout and BatchNorm off for good."""
@@ -41,9 +41,9 @@ def student_left_in_eval_mode(step, trainable, batches, optimizer, *, epochs, af
 
 
 @exhibit(
-    replaces="kdref.lab.fit:fit",
+    replaces="kdref.lab.training.fit:fit",
     seen_in="neuralmagic/sparseml PR 2191, before the repair",
-    killed_by=("test_lab_fit.py::test_a_frozen_teacher_is_bit_identical_afterwards",),
+    killed_by=("lab/training/test_fit.py::test_a_frozen_teacher_is_bit_identical_afterwards",),
 )
 def teacher_put_in_train_mode(step, trainable, batches, optimizer, *, epochs, **_):  # type: ignore[no-untyped-def]
     """PITFALLS 20: train mode reaches the teacher, whose BatchNorm statistics drift even under no_grad."""
@@ -52,9 +52,9 @@ def teacher_put_in_train_mode(step, trainable, batches, optimizer, *, epochs, **
 
 
 @exhibit(
-    replaces="kdref.lab.batches:teacher_outputs",
+    replaces="kdref.lab.training.batches:teacher_outputs",
     seen_in="SforAiDl/KD_Lib",
-    killed_by=("test_lab_batches.py::test_teacher_outputs_have_no_gradient_path",),
+    killed_by=("lab/training/test_batches.py::test_teacher_outputs_have_no_gradient_path",),
 )
 def teacher_with_gradient(teacher: nn.Module, inputs: Tensor, *, batch_size: int = 1024) -> Tensor:
     """PITFALLS 21: the teacher runs outside no_grad, so its gradients accumulate."""
@@ -62,9 +62,9 @@ def teacher_with_gradient(teacher: nn.Module, inputs: Tensor, *, batch_size: int
 
 
 @exhibit(
-    replaces="kdref.lab.batches:teacher_outputs",
+    replaces="kdref.lab.training.batches:teacher_outputs",
     seen_in="SforAiDl/KD_Lib",
-    killed_by=("test_lab_batches.py::test_teacher_outputs_leave_the_teacher_as_it_was",),
+    killed_by=("lab/training/test_batches.py::test_teacher_outputs_leave_the_teacher_as_it_was",),
 )
 @torch.no_grad()
 def teacher_left_in_eval_mode(teacher: nn.Module, inputs: Tensor, *, batch_size: int = 1024) -> Tensor:
@@ -74,9 +74,9 @@ def teacher_left_in_eval_mode(teacher: nn.Module, inputs: Tensor, *, batch_size:
 
 
 @exhibit(
-    replaces="kdref.lab.batches:teacher_outputs",
+    replaces="kdref.lab.training.batches:teacher_outputs",
     seen_in="a likely slip: in train mode the outputs depend on the batch's statistics",
-    killed_by=("test_lab_batches.py::test_teacher_outputs_do_not_depend_on_the_batch_size",),
+    killed_by=("lab/training/test_batches.py::test_teacher_outputs_do_not_depend_on_the_batch_size",),
 )
 @torch.no_grad()
 def teacher_in_train_mode(teacher: nn.Module, inputs: Tensor, *, batch_size: int = 1024) -> Tensor:
@@ -85,9 +85,9 @@ def teacher_in_train_mode(teacher: nn.Module, inputs: Tensor, *, batch_size: int
 
 
 @exhibit(
-    replaces="kdref.lab.batches:Batches",
+    replaces="kdref.lab.training.batches:Batches",
     seen_in="haitongli/knowledge-distillation-pytorch #16, #17",
-    killed_by=("test_lab_batches.py::test_rows_of_all_tensors_stay_together",),
+    killed_by=("lab/training/test_batches.py::test_rows_of_all_tensors_stay_together",),
 )
 class CachedOutputsNotShuffled(Batches):
     """PITFALLS 22: the inputs are shuffled, the cached teacher outputs are not."""
@@ -101,9 +101,9 @@ class CachedOutputsNotShuffled(Batches):
 
 
 @exhibit(
-    replaces="kdref.lab.fit:fit",
+    replaces="kdref.lab.training.fit:fit",
     seen_in="a likely slip: the mean of batch means gives a small last batch too much weight",
-    killed_by=("test_lab_fit.py::test_means_are_weighted_by_examples",),
+    killed_by=("lab/training/test_fit.py::test_means_are_weighted_by_examples",),
 )
 def mean_of_means(step, trainable, batches, optimizer, *, epochs, **_):  # type: ignore[no-untyped-def]
     """Each batch counts the same, whatever its size."""

@@ -16,9 +16,9 @@ right_kl, right_soft = soft_targets.kl_divergence, soft_targets.soft_target_loss
     replaces=KL,
     seen_in="facebookresearch/deit #61; yuanli2333/Teacher-free-KD #5; haitongli/knowledge-distillation-pytorch #2",
     killed_by=(
-        "test_soft_targets.py::test_kl_matches_the_definition",
-        "test_soft_targets.py::test_known_value_of_an_uneven_and_a_fair_coin",
-        "test_soft_targets.py::test_the_gradient_for_one_example_is_temperature_times_the_difference",
+        "heart/test_soft_targets.py::test_kl_matches_the_definition",
+        "heart/test_soft_targets.py::test_known_value_of_an_uneven_and_a_fair_coin",
+        "heart/test_soft_targets.py::test_the_gradient_for_one_example_is_temperature_times_the_difference",
     ),
 )
 def mean_over_classes(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -30,9 +30,9 @@ def mean_over_classes(student_logits: Tensor, teacher_logits: Tensor, *, tempera
     replaces=SOFT,
     seen_in="keras-team/keras-io #869; IntelLabs/distiller #122; huggingface/transformers #12299",
     killed_by=(
-        "test_soft_targets.py::test_soft_target_loss_matches_the_definition",
-        "test_soft_targets.py::test_high_temperature_is_logit_matching",
-        "test_soft_targets.py::test_the_gradient_for_one_example_is_temperature_times_the_difference[4.0]",
+        "heart/test_soft_targets.py::test_soft_target_loss_matches_the_definition",
+        "heart/test_soft_targets.py::test_high_temperature_is_logit_matching",
+        "heart/test_soft_targets.py::test_the_gradient_for_one_example_is_temperature_times_the_difference[4.0]",
     ),
 )
 def missing_square(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -43,7 +43,7 @@ def missing_square(student_logits: Tensor, teacher_logits: Tensor, *, temperatur
 @exhibit(
     replaces=SOFT,
     seen_in="a likely slip: the gradient's 1/τ is cancelled, the probabilities' is forgotten",
-    killed_by=("test_soft_targets.py::test_soft_target_loss_matches_the_definition",),
+    killed_by=("heart/test_soft_targets.py::test_soft_target_loss_matches_the_definition",),
 )
 def factor_without_the_square(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Multiplied by τ instead of τ²."""
@@ -54,8 +54,8 @@ def factor_without_the_square(student_logits: Tensor, teacher_logits: Tensor, *,
     replaces=HARD_AND_SOFT,
     seen_in="yuanli2333/Teacher-free-KD #24",
     killed_by=(
-        "test_soft_targets.py::test_the_labels_are_met_at_temperature_one",
-        "test_soft_targets.py::test_distillation_loss_matches_the_definition",
+        "heart/test_soft_targets.py::test_the_labels_are_met_at_temperature_one",
+        "heart/test_soft_targets.py::test_distillation_loss_matches_the_definition",
     ),
 )
 def temperature_on_the_labels(
@@ -75,8 +75,8 @@ def temperature_on_the_labels(
     replaces=KL,
     seen_in="yuanli2333/Teacher-free-KD #24",
     killed_by=(
-        "test_soft_targets.py::test_kl_matches_the_definition[4.0]",
-        "test_soft_targets.py::test_high_temperature_is_logit_matching",
+        "heart/test_soft_targets.py::test_kl_matches_the_definition[4.0]",
+        "heart/test_soft_targets.py::test_high_temperature_is_logit_matching",
     ),
 )
 def temperature_on_the_student_only(
@@ -90,8 +90,8 @@ def temperature_on_the_student_only(
     replaces=KL,
     seen_in="pytorch/torchtune forward KL; the PyTorch distillation tutorial; airaria/TextBrewer",
     killed_by=(
-        "test_soft_targets.py::test_kl_is_zero_where_they_agree_and_positive_elsewhere",
-        "test_soft_targets.py::test_kl_matches_the_definition",
+        "heart/test_soft_targets.py::test_kl_is_zero_where_they_agree_and_positive_elsewhere",
+        "heart/test_soft_targets.py::test_kl_matches_the_definition",
     ),
 )
 def cross_entropy_called_kl(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -103,7 +103,7 @@ def cross_entropy_called_kl(student_logits: Tensor, teacher_logits: Tensor, *, t
 @exhibit(
     replaces=KL,
     seen_in="keras-team/keras-io #257",
-    killed_by=("test_soft_targets.py::test_kl_matches_the_definition",),
+    killed_by=("heart/test_soft_targets.py::test_kl_matches_the_definition",),
 )
 def student_and_teacher_swapped(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
     """PITFALLS 8: KL(q‖p), with the gradient still on the student."""
@@ -116,8 +116,8 @@ def student_and_teacher_swapped(student_logits: Tensor, teacher_logits: Tensor, 
     replaces=KL,
     seen_in="labmlai/annotated_deep_learning_paper_implementations #66",
     killed_by=(
-        "test_soft_targets.py::test_kl_matches_the_definition",
-        "test_soft_targets.py::test_gradients_reach_the_student_only",
+        "heart/test_soft_targets.py::test_kl_matches_the_definition",
+        "heart/test_soft_targets.py::test_gradients_reach_the_student_only",
     ),
 )
 def teacher_on_both_sides(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -128,7 +128,7 @@ def teacher_on_both_sides(student_logits: Tensor, teacher_logits: Tensor, *, tem
 @exhibit(
     replaces=KL,
     seen_in="megvii-research/mdistiller #60 and its copies",
-    killed_by=("test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
+    killed_by=("heart/test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
 )
 def log_of_softmax(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
     """PITFALLS 15: log(softmax(x)) is -inf once a probability underflows."""
@@ -141,7 +141,7 @@ def log_of_softmax(student_logits: Tensor, teacher_logits: Tensor, *, temperatur
 @exhibit(
     replaces=SOFT,
     seen_in="half-precision training with the factor applied before the conversion",
-    killed_by=("test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
+    killed_by=("heart/test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
 )
 def overflow_in_half_precision(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
     """PITFALLS 17: τ² · KL in float16 passes 65,504."""
@@ -153,8 +153,8 @@ def overflow_in_half_precision(student_logits: Tensor, teacher_logits: Tensor, *
     replaces=HARD_AND_SOFT,
     seen_in="a likely slip: alpha means the hard term in torchdistill and Keras, the soft term in KD_Lib and torchtune",
     killed_by=(
-        "test_soft_targets.py::test_soft_weight_zero_is_cross_entropy_and_one_uses_no_labels",
-        "test_soft_targets.py::test_distillation_loss_matches_the_definition",
+        "heart/test_soft_targets.py::test_soft_weight_zero_is_cross_entropy_and_one_uses_no_labels",
+        "heart/test_soft_targets.py::test_distillation_loss_matches_the_definition",
     ),
 )
 def weights_swapped(
@@ -173,7 +173,7 @@ def weights_swapped(
 @exhibit(
     replaces=KL,
     seen_in="a likely slip: a teacher that is trained by its student's loss",
-    killed_by=("test_soft_targets.py::test_gradients_reach_the_student_only",),
+    killed_by=("heart/test_soft_targets.py::test_gradients_reach_the_student_only",),
 )
 def teacher_not_detached(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
     """PITFALLS 21: the loss sends a gradient to the teacher."""
@@ -185,7 +185,7 @@ def teacher_not_detached(student_logits: Tensor, teacher_logits: Tensor, *, temp
 @exhibit(
     replaces="kdref.soft_targets:softened_probabilities",
     seen_in="a likely slip: an inverse temperature",
-    killed_by=("test_soft_targets.py::test_probabilities_match_the_definition[4.0]",),
+    killed_by=("heart/test_soft_targets.py::test_probabilities_match_the_definition[4.0]",),
 )
 def multiplied_by_the_temperature(logits: Tensor, *, temperature: float) -> Tensor:
     """The logits are sharpened where they should be softened."""

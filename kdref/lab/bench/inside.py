@@ -8,15 +8,19 @@ import torch
 from torch import Tensor
 
 from kdref.attention import attention_transfer_loss
-from kdref.contrastive import ContrastiveMemory, crd_loss
-from kdref.feature import VariationalRegressor
-from kdref.feature_flow import fsp_loss, neuron_selectivity_loss
-from kdref.feature_overhaul import overhaul_loss
+from kdref.feature import VariationalRegressor, fsp_loss, neuron_selectivity_loss, overhaul_loss
 from kdref.lab.bench import peers, plain_feature_losses, plain_relation_losses
 from kdref.lab.bench.peers import Loss
 from kdref.lab.bench.row import Row
-from kdref.relation import correlation_congruence_loss, probabilistic_transfer_loss, similarity_preserving_loss
-from kdref.relation_rkd import rkd_angle_loss, rkd_distance_loss
+from kdref.relation import (
+    ContrastiveMemory,
+    correlation_congruence_loss,
+    crd_loss,
+    probabilistic_transfer_loss,
+    rkd_angle_loss,
+    rkd_distance_loss,
+    similarity_preserving_loss,
+)
 
 __all__ = ["ROWS", "embedded", "features", "features_and_margin", "stacked"]
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from kdref.lab import data, models
-from kdref.lab.batches import Batches, teacher_outputs
 from kdref.lab.bench import timing
-from kdref.lab.fit import fit
+from kdref.lab.training.batches import Batches, teacher_outputs
+from kdref.lab.training.fit import fit
 from kdref.soft_targets import distillation_loss
 
 __all__ = ["by_hand", "run"]

@@ -10,19 +10,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kdref.decoupled import dkd_loss, nkd_loss
 from kdref.lab.bench import inside, peers, plain_losses, timing
 from kdref.lab.bench.peers import Loss
 from kdref.lab.bench.row import Row
 from kdref.response import (
     LearnableTemperature,
+    dist_loss,
+    dkd_loss,
     hard_label_loss,
     label_smoothing_loss,
     logit_matching_loss,
+    nkd_loss,
+    standardized_kd_loss,
     virtual_teacher_logits,
 )
 from kdref.soft_targets import distillation_loss, soft_target_loss
-from kdref.standardized import dist_loss, standardized_kd_loss
 
 __all__ = ["ROWS", "THREADS", "Row", "labelled_logits", "logits", "run", "student_and_labels", "value_and_gradient"]
 

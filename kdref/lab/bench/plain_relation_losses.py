@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.contrastive import ContrastiveMemory
+from kdref.relation import ContrastiveMemory
 
 __all__ = ["congruence", "contrastive", "relational", "similarity", "transfer"]
 

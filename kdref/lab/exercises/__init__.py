@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdref.lab.check import NotAttempted
+from kdref.lab.course.questions import NotAttempted
 
 __all__ = ["at_temperatures", "calls", "number"]
 

@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.decoupled import nontarget_class_divergence, target_class_divergence
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import at_temperatures, calls, number
-from kdref.response import virtual_teacher_logits
+from kdref.response import nontarget_class_divergence, target_class_divergence, virtual_teacher_logits
 from kdref.soft_targets import kl_divergence, soft_target_loss
 
 __all__ = ["EXERCISES", "QUIZ"]

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.feature_flow import neuron_selectivity_loss
-from kdref.feature_overhaul import overhaul_loss
-from kdref.lab.check import Exercise, Question
+from kdref.feature import neuron_selectivity_loss, overhaul_loss
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import calls, number
 
 __all__ = ["EXERCISES", "QUIZ"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.attention import attention_map, attention_relation_divergence, attention_transfer_loss, value_relation
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import calls, number
 
 __all__ = ["EXERCISES", "QUIZ"]

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.contrastive import info_nce_loss
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import at_temperatures, calls
-from kdref.relation import similarity_preserving_loss
+from kdref.relation import info_nce_loss, similarity_preserving_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
 

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import at_temperatures, calls, number
-from kdref.multi_teacher import average_probabilities, multi_teacher_loss
-from kdref.multi_teacher_weights import confidence_weights
+from kdref.multi_teacher import average_probabilities, confidence_weights, multi_teacher_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
 

@@ -5,11 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import calls, number
-from kdref.online import mutual_learning_loss
-from kdref.self_distillation import ridge_self_distillation
-from kdref.self_supervised import output_information
+from kdref.self_distillation import mutual_learning_loss, output_information, ridge_self_distillation
 
 __all__ = ["EXERCISES", "QUIZ"]
 

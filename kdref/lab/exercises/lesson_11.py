@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import calls, number
-from kdref.language import token_divergence, token_loss
-from kdref.language_recipes import cosine_hidden_loss
+from kdref.language import cosine_hidden_loss, token_divergence, token_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.lab.check import Exercise, Question
+from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import calls, number
 from kdref.sequence import on_policy_loss, rejection_sample
 

@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from kdref.lab.experiments import store
-from kdref.lab.seeds import run_many
-from kdref.lab.session import progress_on
+from kdref.lab.training.seeds import run_many
+from kdref.lab.training.session import progress_on
 
 PER_BASE = 8  # paired seeds counted from each base seed, unless the experiment has SEEDS of its own
 BASE_SEEDS = (0, 1000, 2000)

@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdref.lab.batches import Batches, teacher_outputs
 from kdref.lab.data import Split
 from kdref.lab.experiments._mnist1d import Loss, parts, teacher
-from kdref.lab.fit import fit
-from kdref.lab.measure import measure
 from kdref.lab.models import make
-from kdref.lab.taps import Taps, taps
+from kdref.lab.training.batches import Batches, teacher_outputs
+from kdref.lab.training.fit import fit
+from kdref.lab.training.measure import measure
+from kdref.lab.training.taps import Taps, taps
 from kdref.soft_targets import distillation_loss
 
 Activations = Mapping[str, Tensor]  # by site, as in SITES; "logits" among them

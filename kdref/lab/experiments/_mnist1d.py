@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from kdref.lab.batches import Batches, teacher_outputs
 from kdref.lab.data import Split, mnist1d
-from kdref.lab.fit import fit
-from kdref.lab.measure import measure
 from kdref.lab.models import make
+from kdref.lab.training.batches import Batches, teacher_outputs
+from kdref.lab.training.fit import fit
+from kdref.lab.training.measure import measure
 from kdref.response import label_smoothing_loss
 
 BATCH_SIZE = 250

@@ -3,9 +3,9 @@
 Lesson: notebooks/05_relation_based.ipynb.
 """
 
-from kdref.lab.experiments._features import METHODS as FEATURES
-from kdref.lab.experiments._features import WITHOUT_MAPS
-from kdref.lab.experiments._relations import METHODS as RELATIONS
+from kdref.lab.experiments._feature import METHODS as FEATURES
+from kdref.lab.experiments._feature import WITHOUT_MAPS
+from kdref.lab.experiments._relation import METHODS as RELATIONS
 
 __all__ = ["FEATURES", "INSIDE", "RELATIONS", "fits"]
 

@@ -6,9 +6,9 @@ folds: each of the ten people is tested once, by a network that never saw that p
 
 import torch
 
-from kdref.lab.batches import teacher_outputs
-from kdref.lab.experiments._watch import by_person, people, taught_by_labels, taught_by_teacher, windows
+from kdref.lab.experiments._cross_modal import by_person, people, taught_by_labels, taught_by_teacher, windows
 from kdref.lab.experiments.cross_modal_tuning import FOLDS, PAIRS, chosen
+from kdref.lab.training.batches import teacher_outputs
 
 ARMS = (*PAIRS, *(f"{sensor} | nobody | all labels" for sensor in ("accelerometer", "gyroscope")))
 

@@ -6,7 +6,8 @@ else. Two of a fold's three labelled people are learned from, the third one is m
 
 import functools
 
-from kdref.lab.experiments._watch import (
+from kdref.lab.data.smartwatch import folds
+from kdref.lab.experiments._cross_modal import (
     DECAYS,
     METHODS,
     WEIGHT_DECAY,
@@ -16,7 +17,6 @@ from kdref.lab.experiments._watch import (
     taught_by_teacher,
 )
 from kdref.lab.experiments.store import load
-from kdref.lab.watch import folds
 
 SEEDS = (5000, 5001)
 FOLDS = 5

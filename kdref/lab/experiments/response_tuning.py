@@ -6,8 +6,8 @@ validation examples out of the training set.
 
 import functools
 
-from kdref.lab.experiments._losses import METHODS, STUDENTS, weight_decay_of
 from kdref.lab.experiments._mnist1d import logits, taught
+from kdref.lab.experiments._response import METHODS, STUDENTS, weight_decay_of
 from kdref.lab.experiments.store import load
 
 SEEDS = (5000, 5001, 5002)

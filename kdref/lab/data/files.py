@@ -1,0 +1,75 @@
+"""The embedded files: where they are, and whether they are whole. Sources and licences: data/README.md."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["FILES", "DataFile", "data_file", "data_folder"]
+
+
+class DataFile(NamedTuple):
+    """What is known of an embedded file."""
+
+    sha256: str
+    restore: str  # the command that makes it anew
+
+
+FILES = {
+    "digits.npy": DataFile(
+        sha256="c45cf27f9e6d1507aa17aa9949fab3d046c8ffa373a108f49991e27f232ad83b",
+        restore="python -m kdref.lab.data.build digits",
+    ),
+    "mnist5k.csv.gz": DataFile(
+        sha256="846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+        restore="python -m kdref.lab.data.build mnist5k",
+    ),
+    "watch.npy": DataFile(
+        sha256="9a70da385b582509fdd1b71d0bf07927db3a57d7903caf350971772df8320047",
+        restore="python -m kdref.lab.data.build watch",
+    ),
+    "snippets.tsv.bz2": DataFile(
+        sha256="a9d980ccbe40bf5b35f829e12e0ff76003c3b747100255df91455b16ee60d47a",
+        restore="pip download --no-deps --no-binary :all: vaderSentiment==2.5, "
+        "then python -m kdref.lab.data.build snippets in the same folder",
+    ),
+    "mnist5k-cnn2d-32.safetensors": DataFile(
+        sha256="008d9d4e6b5b893bc432c87af99d52846f00c59a7a7b456d0be15c47fc07e8cc",
+        restore="git checkout -- data/mnist5k-cnn2d-32.safetensors, or install kdref anew. "
+        "To train it anew: python -m kdref.lab.models.checkpoints mnist5k-cnn2d-32",
+    ),
+}
+
+
+def data_folder() -> Path:
+    """Where the embedded files are: ``$KDREF_DATA``, else inside the installed package, else the repository."""
+    if chosen := os.environ.get("KDREF_DATA"):
+        return Path(chosen)
+    package = Path(__file__).resolve().parents[2]
+    installed = package / "_data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
+def data_file(name: str) -> Path:
+    """Path of an embedded file, after comparing its SHA-256.
+
+    Args:
+        name: A key of ``FILES``.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        ValueError: If its hash is wrong, or there is no such name. Each says which command restores the file.
+    """
+    if name not in FILES:
+        raise ValueError(f"no embedded file is named {name!r}: there are {sorted(FILES)}")
+    expected, restore = FILES[name]
+    path = data_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing. Restore it with: {restore}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        raise ValueError(f"{path} is damaged: expected SHA-256 {expected}, found {found}. Restore it with: {restore}")
+    return path

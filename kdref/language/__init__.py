@@ -1,0 +1,29 @@
+"""Losses on the next word.
+
+Lesson: notebooks/11_language_models.ipynb."""
+
+from kdref.language.recipes import (
+    alternate_layers,
+    cosine_hidden_loss,
+    distilbert_loss,
+    sparse_teacher,
+    universal_logit_loss,
+)
+from kdref.language.sparse import pack_sparse, sampled_teacher, sampled_teacher_loss, sparse_teacher_loss, unpack_sparse
+from kdref.language.tokens import fused_linear_loss, token_divergence, token_loss
+
+__all__ = [
+    "alternate_layers",
+    "cosine_hidden_loss",
+    "distilbert_loss",
+    "fused_linear_loss",
+    "pack_sparse",
+    "sampled_teacher",
+    "sampled_teacher_loss",
+    "sparse_teacher",
+    "sparse_teacher_loss",
+    "token_divergence",
+    "token_loss",
+    "universal_logit_loss",
+    "unpack_sparse",
+]

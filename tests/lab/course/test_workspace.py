@@ -1,0 +1,191 @@
+"""The learner's copies of the lessons, and the command that opens them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kdref.__main__ import main
+from kdref.lab import course
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two tracked lessons."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for name, head, measured in (
+        ("00_start_here", ["# 00 · Start here\n", "\n", "*Does it work?*\n", "And then?\n"], {}),
+        ("01_soft_targets", ["# 01\n\nWhat does a teacher know?\n\nMore."], {"minutes": 40, "seconds": 30}),
+    ):
+        notebook = {"cells": [{"cell_type": "markdown", "source": head}], "metadata": {"kdref": measured}}
+        (folder / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in that is not this repository, with those lessons."""
+    monkeypatch.setattr(course, "_home", lambda: folder.parent)
+    monkeypatch.setattr(course, "_notebooks_folder", lambda: folder)
+    return folder.parent
+
+
+def test_copies_are_made_once_and_never_overwritten(home: Path) -> None:
+    work = course.work_folder()
+    assert [path.name for path in course.make_copies(work)] == ["00_start_here.ipynb", "01_soft_targets.ipynb"]
+    (work / "01_soft_targets.ipynb").write_text("my answers")
+    (work / "00_start_here.ipynb").unlink()
+    assert [path.name for path in course.make_copies(work)] == ["00_start_here.ipynb"]
+    assert (work / "01_soft_targets.ipynb").read_text() == "my answers"
+    assert sorted(path.name for path in work.iterdir()) == ["00_start_here.ipynb", "01_soft_targets.ipynb"]
+
+
+def test_solutions_lie_where_the_lesson_links_to_and_are_never_overwritten(home: Path, folder: Path) -> None:
+    (folder / "solutions").mkdir()
+    shutil.copyfile(folder / "01_soft_targets.ipynb", folder / "solutions" / "01_soft_targets.ipynb")
+    work = course.work_folder()
+    made = [path.relative_to(work).as_posix() for path in course.make_copies(work)]
+    assert made == ["00_start_here.ipynb", "01_soft_targets.ipynb", "solutions/01_soft_targets.ipynb"]
+    (work / "solutions" / "01_soft_targets.ipynb").write_text("tried")
+    assert course.make_copies(work) == []
+    assert (work / "solutions" / "01_soft_targets.ipynb").read_text() == "tried"
+
+
+def test_the_glossary_lies_where_lessons_link_to_and_is_opened_to_be_read(home: Path, folder: Path) -> None:
+    (folder / "GLOSSARY.md").write_text("# Glossary\n")
+    work = course.work_folder()
+    assert work / "GLOSSARY.md" in course.make_copies(work)
+    (work / "GLOSSARY.md").write_text("my notes")
+    assert course.make_copies(work) == []
+    assert (work / "GLOSSARY.md").read_text() == "my notes"
+    overrides = json.loads((course.PACKAGE / "lab" / "jupyter" / "overrides.json").read_text(encoding="utf-8"))
+    assert overrides["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
+
+
+def test_reset_restores_the_lesson_and_keeps_every_copy_of_mine(home: Path, folder: Path) -> None:
+    course.make_copies(course.work_folder())
+    mine = course.work_folder() / "01_soft_targets.ipynb"
+    backups = []
+    for answer in ("first", "second", "third"):  # within one second
+        mine.write_text(answer)
+        fresh, backup = course.reset("01")
+        assert fresh == mine
+        assert mine.read_bytes() == (folder / mine.name).read_bytes()
+        backups.append(backup)
+    assert [backup.read_text() for backup in backups] == ["first", "second", "third"]
+    assert all(re.match(r"01_soft_targets_\d{4}-\d\d-\d\d_\d{6}(_\d)?\.ipynb", backup.name) for backup in backups)
+
+
+def test_reset_loses_nothing_when_the_disk_is_full(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    course.make_copies(course.work_folder())
+    mine = course.work_folder() / "01_soft_targets.ipynb"
+    mine.write_text("my answers")
+
+    def full(source: object, target: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            course.reset("01")
+    left = {path.name: path.read_text() for path in course.work_folder().iterdir()}
+    assert "my answers" in left.values()
+    assert not [name for name in left if name.startswith(".")], "a temporary file is left over"
+    course.make_copies(course.work_folder())
+    assert mine.exists()
+
+
+def test_reset_of_a_lesson_without_a_copy_makes_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reset", "soft_targets", "0"]) == 0
+    assert len(list(course.work_folder().iterdir())) == 2
+    assert "is as new\n" in capsys.readouterr().out
+
+
+def test_reset_of_an_unknown_lesson_names_those_there_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reset", "77"]) == 1
+    assert "no lesson '77': there are 00_start_here, 01_soft_targets" in capsys.readouterr().err
+
+
+def test_the_table_has_number_topic_question_and_measured_minutes(folder: Path) -> None:
+    lines = course.lesson_table(folder).splitlines()
+    assert lines[2].split() == ["00", "start_here", "-", "-", "Does", "it", "work?", "And", "then?"]
+    assert re.search(r"^01  soft_targets\s+40 min\s+30 s\s+What does a teacher know\?$", lines[3])
+    assert len(lines) == 4
+
+
+def test_no_lessons_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="git checkout -- notebooks"):
+        course.lessons(tmp_path)
+
+
+@pytest.fixture
+def jupyter(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words of the command that would have been started."""
+    words: list[str] = []
+
+    class Server:
+        def __init__(self, command: list[str], cwd: Path) -> None:
+            words.extend(command)
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(os, "execv", lambda program, command: words.extend(command))
+    monkeypatch.setattr(subprocess, "Popen", Server)
+    monkeypatch.setattr(os, "chdir", lambda path: None)
+    return words
+
+
+def test_start_opens_my_copy_on_this_computer_only(jupyter: list[str], home: Path) -> None:
+    main(["start", "--lesson", "01", "--no-browser"])
+    assert f"--ServerApp.root_dir={home}" in jupyter
+    assert "--LabApp.default_url=/lab/tree/work/01_soft_targets.ipynb" in jupyter
+    assert (home / "work" / "01_soft_targets.ipynb").exists()
+    assert "--ServerApp.ip=127.0.0.1" in jupyter
+    assert not [word for word in jupyter if "token" in word or "password" in word]
+    settings = next(word for word in jupyter if word.startswith("--LabApp.app_settings_dir=")).partition("=")[2]
+    overrides = json.loads(Path(settings, "overrides.json").read_text(encoding="utf-8"))
+    assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"  # or Jupyter asks first
+    assert "--no-browser" in jupyter
+
+
+@pytest.mark.parametrize(("display", "opens"), [("", False), (":0", True)])
+def test_start_prints_the_address_where_there_is_no_display(
+    jupyter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], display: str, opens: bool
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    main(["start"])
+    assert ("--no-browser" not in jupyter) == opens
+    assert ("Open the address" not in capsys.readouterr().out) == opens
+
+
+def test_start_without_jupyterlab_says_what_to_install(
+    jupyter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["start"]) == 1
+    assert "kdref[lab]" in capsys.readouterr().err
+    assert jupyter == []
+
+
+def test_work_lies_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert course.work_folder() == Path(__file__).resolve().parents[3] / "work"
+
+
+def test_work_lies_in_the_current_folder_when_installed_from_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    package = tmp_path / "site-packages" / "kdref"
+    shutil.copytree(folder, package / "_notebooks")
+    monkeypatch.setattr(course, "PACKAGE", package)
+    monkeypatch.chdir(tmp_path)
+    assert course.work_folder() == tmp_path / "work"
+    assert len(course.lessons()) == 2
