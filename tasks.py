@@ -103,13 +103,13 @@ def run_test(options: argparse.Namespace) -> int:
 
 def run_notebooks(options: argparse.Namespace) -> int:
     """Build the notebooks that learners open from their sources."""
-    build = [prepare(options), "-m", "kdref.lab.notebooks", "build", *options.lessons]
+    build = [prepare(options), "-m", "kdref.lab.course.notebooks", "build", *options.lessons]
     return subprocess.run(build, env=environment()).returncode
 
 
 def run_claims(options: argparse.Namespace) -> int:
     """Execute the lessons with other base seeds and look at their assertions."""
-    claims = [prepare(options), "-m", "kdref.lab.notebooks", "claims", "--seeds", *options.seeds]
+    claims = [prepare(options), "-m", "kdref.lab.course.notebooks", "claims", "--seeds", *options.seeds]
     return subprocess.run(claims, env=environment()).returncode
 
 

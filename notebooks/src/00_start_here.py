@@ -123,8 +123,8 @@ print("it gets at least six of these eight right: yes")
 #
 # One number leads to everything: `01` is the notebook `01_soft_targets`, the method's file `kdref/soft_targets.py`, its
 # tests `tests/heart/test_soft_targets.py` and the solutions of its exercises. A lesson with several files has a folder:
-# `05` is `05_relation_based` and `kdref/relation/`. Lessons without a link are still to come; their numbers are reserved.
-# Take 01 first; after 02 you may jump, though 05 is easier after 03.
+# `05` is `05_relation_based` and `kdref/relation/`. Lessons without a link are still to come; their numbers are
+# reserved. Take 01 first; after 02 you may jump, though 05 is easier after 03.
 #
 # | lesson | topic | what you will see happen |
 # |:---|:---|:---|

@@ -121,7 +121,8 @@ def _python(words: list[str]) -> str | None:
     options = kdref.__main__._parser().parse_args(rest)
     if rest[0] != "copy":
         return None
-    there = {*copyable(), *(name for members in copyable().values() for name in members)}
+    files = copyable()
+    there = {part for file in files for part in (file, *file.split("."))}.union(*files.values())
     return None if options.name in there else f"nothing to copy is named {options.name}"
 
 

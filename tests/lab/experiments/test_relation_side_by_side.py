@@ -22,7 +22,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seeds a group, for both students; the gains are those of cnn1d-8."""
 
     def load(name: str) -> pd.DataFrame:
-        assert name == "few_labels"
+        assert name == "relation_few_labels"
         rows = [
             {
                 "arm": f"{student} | {arm}",
