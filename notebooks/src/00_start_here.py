@@ -371,6 +371,7 @@ lab.quiz("00")
 # **When not:** before you have looked at the last section of its lesson, which says whom it helps, whom it hurts, and
 # what it costs.
 #
-# **Further reading:** the README translates our weights and arguments to those of other libraries.
+# **Further reading:** [the table of weights](../docs/weights.md) translates our weights and arguments to those
+# of other libraries.
 #
 # **Next lesson:** 01, soft targets: what does a network know beyond the answers it gives?

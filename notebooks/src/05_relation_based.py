@@ -801,8 +801,9 @@ lab.quiz("05")
 # and neighbours, B³ for angles, K negatives × B for CRD, and its memory of two embeddings per training image. Measured:
 # `python -m kdref.lab.bench losses`.
 #
-# **Copy it:** `python -m kdref copy relation_rkd` (or `relation`, `contrastive`) writes one file that needs only torch;
-# `python -m kdref copy rkd_distance_loss` writes that function and what it calls.
+# **Copy it:** `python -m kdref copy relation` writes this lesson's files (`contrastive.py`, `rkd.py`, `similarity.py`),
+# each of which needs only torch; `python -m kdref copy contrastive` writes one of them, and `python -m kdref copy
+# rkd_distance_loss` that function and what it calls.
 #
 # **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), which compares them all;
 # [Poole et al. 2019](https://arxiv.org/abs/1905.06922) on bounds of mutual information; [Tschannen et al.
