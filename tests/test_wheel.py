@@ -46,7 +46,9 @@ def test_the_wheel_holds_package_data_and_lessons_and_nothing_else(installed: Pa
 
 
 def test_the_wheel_works_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    where = "import kdref; from kdref.lab import course, data; print(kdref.__file__, data.digits(), course.work_folder())"
+    where = (
+        "import kdref; from kdref.lab import course, data; print(kdref.__file__, data.digits(), course.work_folder())"
+    )
     found = run(installed, tmp_path, "-c", where)
     assert str(installed) in found
     assert "1000 train" in found
