@@ -12,6 +12,3 @@ def test_panel_shows_its_sentence_and_no_pixels() -> None:
     bundle = widgets.temperature_explorer(LOGITS)._repr_mimebundle_()
     assert bundle["text/plain"] == "Temperature explorer: run this cell, then move the slider."
     assert set(bundle) == {"text/plain", VIEW}
-
-
-# The loss balance -----------------------------------------------------------------------------------------------------
