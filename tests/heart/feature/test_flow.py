@@ -15,7 +15,7 @@ from tests import checks
 
 FIRST, SECOND = checks.randn(3, 2, 4, 5, seed=1), checks.randn(3, 6, 4, 5, seed=2)
 OTHER_FIRST, OTHER_SECOND = checks.randn(3, 2, 3, 3, seed=3), checks.randn(3, 6, 3, 3, seed=4)
-# few places and many channels, and the other way round: the loss takes a different way for each
+# few places and many channels, and the other way round
 WAYS = {"few places": ((2, 7, 2, 3), (2, 9, 2, 3)), "few channels": ((2, 3, 5, 6), (2, 2, 5, 6))}
 
 
@@ -115,7 +115,7 @@ def test_neuron_selectivity_averages_larger_maps_down() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_zero_where_they_agree_and_positive_elsewhere(way: str) -> None:
     student, teacher = maps_for(way)
-    assert_close(neuron_selectivity_loss(teacher, teacher), torch.zeros((), dtype=torch.float64))
+    assert neuron_selectivity_loss(teacher, teacher) == 0
     assert 0 < neuron_selectivity_loss(student, teacher) <= 2
     assert fsp_loss((FIRST, SECOND), (FIRST, SECOND)) == 0
     assert fsp_loss((FIRST, SECOND), (OTHER_FIRST, OTHER_SECOND)) > 0
@@ -173,6 +173,14 @@ def test_gradients_reach_the_student_only() -> None:
     checks.check_gradient(lambda a, c: fsp_loss((a, OTHER_SECOND), (c, OTHER_SECOND)), FIRST, OTHER_FIRST)  # pooled
 
 
+def test_they_can_be_differentiated_twice() -> None:
+    for way in WAYS:
+        student, teacher = maps_for(way)
+        checks.check_second_derivative(lambda s, t=teacher: neuron_selectivity_loss(s, t), student)
+    checks.check_second_derivative(lambda a, b: fsp_matrix(a, b), FIRST, SECOND[..., :3, :3])  # the first is pooled
+    checks.check_second_derivative(lambda a, b: fsp_loss((a, b), (OTHER_FIRST, OTHER_SECOND)), FIRST, SECOND)
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("way", WAYS)
 def test_extreme_maps_stay_finite(way: str, scale: float) -> None:
@@ -207,25 +215,46 @@ def test_a_channel_of_zeros_stays_zero() -> None:
     assert silent.grad.abs().max() == 0
 
 
-@pytest.mark.parametrize(
-    "shapes",
-    [((4, 32, 4, 4), (4, 48, 4, 4)), ((4, 8, 12, 12), (4, 6, 12, 12)), ((2, 4, 4, 4), (2, 6, 4, 4)) * 2],
-    ids=["few places", "few channels", "flow"],
-)
-def test_features_far_from_zero_keep_their_precision(shapes: tuple[tuple[int, ...], ...]) -> None:
-    def loss(*maps: Tensor) -> Tensor:
-        return fsp_loss(maps[:2], maps[2:]) if len(maps) == 4 else neuron_selectivity_loss(*maps)
+def far_from_zero(*maps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient, of maps that are rounded to float32 first; of four maps FSP's, of two NST's."""
+    leaf, *others = (m.float().to(dtype) for m in maps)
+    leaf.requires_grad_()
+    value = (
+        fsp_loss((leaf, others[0]), (others[1], others[2]))
+        if len(maps) == 4
+        else neuron_selectivity_loss(leaf, *others)
+    )
+    value.backward()
+    assert leaf.grad is not None
+    return value.detach().double(), leaf.grad.double()
 
-    maps = [checks.randn(*shape, seed=9 + i).add(1000).float() for i, shape in enumerate(shapes)]
-    results = []
-    for dtype in (torch.float32, torch.float64):
-        leaf = maps[0].detach().to(dtype).requires_grad_()
-        value = loss(leaf, *(m.to(dtype) for m in maps[1:]))
-        value.backward()
-        results.append((value.detach().double(), leaf.grad.double()))
-    (value, gradient), (exact, exact_gradient) = results
-    assert_close(value, exact, rtol=1e-5, atol=0)
-    assert (gradient - exact_gradient).norm() < 1e-5 * exact_gradient.norm()
+
+@pytest.mark.parametrize("seed", range(3))
+def test_far_from_zero_float32_keeps_the_digits_that_the_docstrings_say(seed: int) -> None:
+    selectivity = [checks.randn(16, c, 8, 8, seed=10 * seed + c) + 1000 for c in (64, 48)]
+    flow = [checks.randn(16, 16, 8, 8, seed=10 * seed + i) + 1000 for i in range(4)]
+    for maps, of_value, of_gradient in ((selectivity, 4e-5, 2e-4), (flow, 1e-4, 6e-4)):
+        value, gradient = far_from_zero(*maps, dtype=torch.float32)
+        exact, exact_gradient = far_from_zero(*maps, dtype=torch.float64)
+        assert (value - exact).abs() < 2 * of_value * exact
+        assert (gradient - exact_gradient).norm() < 2 * of_gradient * exact_gradient.norm()
+
+
+def test_far_from_zero_float64_is_exact() -> None:
+    student, teacher = maps_for("few channels", mean=1000.0)
+    assert neuron_selectivity_loss(student, teacher).item() == pytest.approx(oracle_mmd(student, teacher), rel=1e-6)
+    first, second, other = (maps + 1000 for maps in (FIRST, SECOND, OTHER_FIRST))
+    gaps = oracle_fsp(first, second) - oracle_fsp(other, OTHER_SECOND + 1000)
+    loss = fsp_loss((first, second), (other, OTHER_SECOND + 1000))
+    assert_close(loss, gaps.square().mean(), rtol=1e-9, atol=0)
+
+
+def test_autocast_does_not_round_the_products() -> None:
+    maps = [checks.randn(4, 8, 4, 4, seed=seed, dtype=torch.float32) for seed in range(4)]
+    for loss in (lambda: neuron_selectivity_loss(*maps[:2]), lambda: fsp_loss((maps[0], maps[1]), (maps[2], maps[3]))):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = loss()
+        assert_close(value, loss())
 
 
 class LargestTensor(TorchDispatchMode):
@@ -247,7 +276,7 @@ def test_no_tensor_of_all_channel_pairs_times_all_places_is_made() -> None:
     for loss in (lambda: neuron_selectivity_loss(*maps[:2]), lambda: fsp_loss((maps[0], maps[1]), (maps[2], maps[3]))):
         with LargestTensor() as largest:
             loss().backward()
-        assert largest.elements <= batch * channels * (side**2 + 1)
+        assert largest.elements <= batch * max(channels, side**2) * side**2
 
 
 def test_bad_input_is_named() -> None:

@@ -167,6 +167,20 @@ def test_gradients_reach_the_student_only() -> None:
     checks.check_gradient(lambda x: margin_relu(x, MARGIN), STUDENT)
 
 
+def test_they_can_be_differentiated_twice() -> None:
+    checks.check_second_derivative(lambda s: overhaul_loss(s, TEACHER, MARGIN), STUDENT)
+    checks.check_second_derivative(lambda s: activation_boundary_loss(s, TEACHER), STUDENT)
+    checks.check_second_derivative(lambda x: margin_relu(x, MARGIN), TEACHER)
+
+
+def test_the_second_derivative_of_overhaul_is_two_where_an_element_counts_and_zero_where_it_is_free() -> None:
+    student = STUDENT.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(overhaul_loss(student, TEACHER, MARGIN), student, create_graph=True)
+    (diagonal,) = torch.autograd.grad(gradient.sum(), student)  # the loss is a sum over elements
+    counts = (TEACHER > 0) | (torch.maximum(TEACHER, MARGIN.view(5, 1, 1)) < STUDENT)
+    assert_close(diagonal, 2 * counts.double() / STUDENT.numel())
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_extreme_features_stay_finite(scale: float) -> None:
     student, teacher = (features / features.abs().max() * scale for features in (STUDENT, TEACHER))

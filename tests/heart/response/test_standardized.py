@@ -174,12 +174,12 @@ def test_a_constant_counts_half_and_two_constants_nothing(dtype: torch.dtype) ->
     teacher = TEACHER.to(dtype)
     flat = torch.full_like(teacher, 0.3)  # rows constant, and columns too
     same = teacher[:1].repeat(6, 1)  # columns constant
-    assert terms(flat, teacher) == [0.5, 0.5]
-    assert terms(teacher, flat) == [0.5, 0.5]
+    assert terms(flat, teacher) == pytest.approx([0.5, 0.5])
+    assert terms(teacher, flat) == pytest.approx([0.5, 0.5])
     assert terms(flat, flat) == [0.0, 0.0]
-    assert terms(same, teacher)[1] == 0.5
+    assert terms(same, teacher)[1] == pytest.approx(0.5)
     assert terms(same, same * 2)[1] == 0.0
-    assert terms(teacher[:1], flat[:1]) == [0.5, 0.0]  # a batch of one: every column is constant
+    assert terms(teacher[:1], flat[:1]) == [pytest.approx(0.5), 0.0]  # a batch of one: every column is constant
     assert terms(teacher[:1], same[:1])[1] == 0.0
 
 
@@ -187,9 +187,9 @@ def test_rounding_does_not_make_a_constant_vary() -> None:
     for classes in (3, 7, 10, 1000):  # 1/C summed C times is not 1 in float32
         flat = torch.zeros(64, classes)
         teacher = checks.randn(64, classes, dtype=torch.float32)
-        assert terms(flat, teacher) == [0.5, 0.5]
+        assert terms(flat, teacher) == pytest.approx([0.5, 0.5])
         rounded = flat + 1e-7 * checks.randn(64, classes, seed=1, dtype=torch.float32)
-        assert terms(rounded, teacher) == [0.5, 0.5]
+        assert terms(rounded, teacher) == pytest.approx([0.5, 0.5])
 
 
 def test_small_probabilities_correlate_like_large_ones() -> None:
@@ -221,6 +221,21 @@ def test_gradients_reach_the_student_only() -> None:
         assert torch.autograd.gradcheck(
             lambda t, loss=loss: loss(STUDENT, TEACHER, temperature=t), (temperature,), raise_exception=False
         )
+
+
+def test_they_can_be_differentiated_twice() -> None:
+    checks.check_second_derivative(lambda z: standardize_logits(z), STUDENT)
+    for loss in (standardized_kd_loss, dist_loss):
+        checks.check_second_derivative(lambda z, loss=loss: loss(z, TEACHER), STUDENT)
+
+
+def test_what_is_constant_has_a_finite_second_derivative() -> None:
+    for student in (STUDENT[:1], torch.zeros(6, 4).double(), torch.cat([STUDENT[:5], torch.ones(1, 4)])):
+        for loss in (standardized_kd_loss, dist_loss):
+            leaf = student.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(leaf, TEACHER[: len(leaf)]), leaf, create_graph=True)
+            (second,) = torch.autograd.grad(gradient.square().sum(), leaf)
+            assert second.isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [60.0, 1e4])
