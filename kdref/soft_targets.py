@@ -79,7 +79,7 @@ def kl_divergence(
 
     Returns:
         Divergence per example, the shape without the classes, in nats, at least 0; 0 exactly where the logits differ
-        by a constant, infinite where the student lacks a class that the teacher has.
+        by a constant, infinite where the student lacks a class that the teacher has, NaN where a logit is.
 
     Raises:
         TypeError, ValueError: As in ``softened_probabilities``; if the shapes differ.
@@ -185,6 +185,7 @@ def distillation_loss(
 
     Source: Hinton et al. 2015, Section 2.
     """
+    _check_numbers(soft_weight=soft_weight)
     if not 0 <= soft_weight <= 1:
         raise ValueError(
             f"soft_weight must be in [0, 1], got {soft_weight}: it is the soft term's share, the labels get the rest"
@@ -195,20 +196,20 @@ def distillation_loss(
 
 
 def _kl(log_q: Tensor, log_p: Tensor, dim: int) -> Tensor:
-    """KL(p ‖ q) along an axis. A class that p lacks counts nothing, whatever q says of it (0 · ∞ would be NaN)."""
-    terms = F.kl_div(log_q, log_p, reduction="none", log_target=True)
-    return terms.masked_fill(log_p == -math.inf, 0).sum(dim)
+    """KL(p ‖ q) along an axis. A class with p = 0 counts nothing, whatever q says of it (0 · ∞ would be NaN)."""
+    p = log_p.exp()
+    return (p * (log_p - log_q)).masked_fill(p == 0, 0).sum(dim)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, class_dim: int) -> Tensor:
-    """Mean over the examples that have a label."""
+    """Mean over the examples that have a label. A soft label's zero counts nothing, as in the divergence."""
     soft = isinstance(labels, Tensor) and labels.is_floating_point() and labels.shape == logits.shape
     if not soft:
         _check_labels(logits, labels, class_dim, missing=True)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).movedim(class_dim, 1)
+    log_q = F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=class_dim)
     if soft:
-        return F.cross_entropy(logits, labels.to(logits.dtype).movedim(class_dim, 1))
-    return F.cross_entropy(logits, labels, reduction="sum") / (labels != -100).sum().clamp(min=1)
+        return (-labels.detach().to(log_q.dtype) * log_q).masked_fill(labels == 0, 0).sum(class_dim).mean()
+    return F.nll_loss(log_q.movedim(class_dim, 1), labels, reduction="sum") / (labels != -100).sum().clamp(min=1)
 
 
 def _precision(logits: Tensor, temperature: float | Tensor) -> torch.dtype:
@@ -216,7 +217,8 @@ def _precision(logits: Tensor, temperature: float | Tensor) -> torch.dtype:
     large = not isinstance(temperature, Tensor) and temperature > 32
     if large and temperature > 1e6:
         raise ValueError(f"temperature {temperature} leaves rounding errors only: use logit_matching_loss, the limit")
-    return torch.promote_types(logits.dtype, torch.float64 if large else torch.float32)
+    double = large and logits.device.type != "mps"  # Apple's GPUs have no float64
+    return torch.promote_types(logits.dtype, torch.float64 if double else torch.float32)
 
 
 def _per_example(temperature: float | Tensor, class_dim: int) -> float | Tensor:
@@ -232,6 +234,7 @@ def _check_logits(logits: object, class_dim: int = -1) -> None:
         raise TypeError(f"logits must be a tensor, got {type(logits).__name__}: {hint}")
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
+    _check_numbers(class_dim=class_dim)
     shape, where = tuple(logits.shape), "at the end" if class_dim == -1 else f"at {class_dim}"
     if not -len(shape) <= class_dim < len(shape) or shape[class_dim] == 0:
         raise ValueError(f"logits need a class axis {where}, got shape {shape}")
@@ -252,7 +255,8 @@ def _check_temperature(temperature: object, logits: Tensor | None = None, class_
         shape, one_each = tuple(temperature.shape), () if logits is None else logits.narrow(class_dim, 0, 1).shape
         fits = len(shape) == len(one_each) and all(size in (1, n) for size, n in zip(shape, one_each, strict=True))
         if shape and not fits:
-            raise ValueError(f"temperature must be a number, or one per example {tuple(one_each)}, got shape {shape}")
+            each = f", or one per example {tuple(one_each)}" if one_each else ""
+            raise ValueError(f"temperature must be a number{each}, got shape {shape}")
     elif not isinstance(temperature, numbers.Real):
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     elif not 0 < float(temperature) < math.inf:
@@ -264,17 +268,28 @@ def _check_not_empty(student: Tensor) -> None:
         raise ValueError(f"the batch is empty (shape {tuple(student.shape)}), and the mean of nothing is undefined")
 
 
-def _check_labels(logits: Tensor, labels: object, class_dim: int = -1, *, missing: bool = False) -> None:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: use torch.as_tensor")
-    if labels.dtype != torch.int64:
-        hint = "soft ones need the logits' shape" if labels.is_floating_point() else "convert them with labels.long()"
-        raise TypeError(f"labels must be int64 class indices, got {labels.dtype}: {hint}")
+def _check_labels(logits: Tensor, labels: Tensor, class_dim: int = -1, *, missing: bool = False) -> None:
+    _check_indices(labels, logits.shape[class_dim], missing=missing)
     if logits.dim() < 2 or labels.shape != logits.select(class_dim, 0).shape:
         shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"expected logits (B, C) and labels (B,), got {shapes}")
+
+
+def _check_indices(labels: object, classes: int, *, missing: bool = False) -> None:
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor, got {type(labels).__name__}: use torch.as_tensor")
+    if labels.dtype != torch.int64:
+        soft = "soft ones need the logits' shape" if missing else "soft ones name no one class, which is needed here"
+        hint = soft if labels.is_floating_point() else "convert them with labels.long()"
+        raise TypeError(f"labels must be int64 class indices, got {labels.dtype}: {hint}")
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
-        wrong = labels[((labels < 0) | (labels >= logits.shape[class_dim])) & ~((labels == -100) & missing)]
+        wrong = labels[((labels < 0) | (labels >= classes)) & ~((labels == -100) & missing)]
         if len(wrong):
             none = ", or -100 for no label" if missing else ""
-            raise ValueError(f"labels must be in [0, {logits.shape[class_dim]}){none}, got {wrong[0].item()}")
+            raise ValueError(f"labels must be in [0, {classes}){none}, got {wrong[0].item()}")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

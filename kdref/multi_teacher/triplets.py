@@ -7,6 +7,9 @@ Needs only torch: copy this file into your project as it is.
 Shapes: K teachers, B examples, D features; student and teachers may differ in D, the teachers share theirs.
 """
 
+import math
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -37,11 +40,12 @@ def triplet_dissimilarity_loss(
 
     Returns:
         Scalar loss, in units of the student's distances, at least 0. Where the vote ties the triplet does not count; if
-        none is left (fewer than three examples, or teachers in balance) the loss is 0. Memory grows as B³.
+        none is left (fewer than three examples, or teachers in balance) the loss is 0. NaN where any teacher's distance
+        is: a vote that cannot be counted decides nothing. Memory grows as B³.
 
     Raises:
-        TypeError: If the embeddings are not floating point.
-        ValueError: If the shapes don't fit, a tensor is empty or the margin is not positive.
+        TypeError, ValueError: If the embeddings are not floating-point tensors, the shapes don't fit, a tensor is empty
+            or the margin is not positive.
 
     Example:
         >>> teacher = torch.tensor([[[0.0], [1.0], [3.0]]])  # 0 and 1 are near each other
@@ -55,9 +59,11 @@ def triplet_dissimilarity_loss(
     mean over all triplets of a batch are our choice; we found no code of the authors.
     """
     _check_embeddings_of_many(student_embeddings, teacher_embeddings)
-    if not 0 < margin < float("inf"):
+    _check_numbers(margin=margin)
+    if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}: at 0 a collapsed student would be perfect")
-    votes = sum(_farther(_squared_distances(rows)) for rows in teacher_embeddings.detach())
+    opinions = [_squared_distances(rows) for rows in teacher_embeddings.detach()]
+    votes, unheard = sum(map(_farther, opinions)), torch.stack(opinions).isnan().any()
     count = len(student_embeddings)
     distinct = ~torch.eye(count, dtype=torch.bool, device=student_embeddings.device)
     decided = (votes > 0) & distinct[:, :, None] & distinct[:, None, :]  # (i, j, k): j is the nearer, by majority
@@ -66,7 +72,7 @@ def triplet_dissimilarity_loss(
     distances = squared.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)  # the root has no gradient at 0
     hinge = (distances[:, :, None] - distances[:, None, :] + margin).clamp(min=0)
     loss: Tensor = (hinge * decided).sum() / decided.sum().clamp(min=1)
-    return loss.to(torch.promote_types(student_embeddings.dtype, torch.float32))
+    return loss.masked_fill(unheard, math.nan).to(torch.promote_types(student_embeddings.dtype, torch.float32))
 
 
 def _farther(squared: Tensor) -> Tensor:  # (B, B) -> (B, B, B)
@@ -98,7 +104,11 @@ def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (...
 
 
 def _check_embeddings_of_many(student: Tensor, teachers: Tensor) -> None:
-    for side, embeddings, shape in (("student", student, "(B, D)"), ("teacher", teachers, "(K, B, D)")):
+    sides: tuple[tuple[str, object, str], ...] = (("student", student, "(B, D)"), ("teacher", teachers, "(K, B, D)"))
+    for side, embeddings, shape in sides:
+        if not isinstance(embeddings, Tensor):
+            kind, hint = type(embeddings).__name__, "torch.stack makes one of several"
+            raise TypeError(f"the {side}'s embeddings must be a tensor {shape}, got {kind}: {hint}")
         if not embeddings.is_floating_point():
             raise TypeError(f"the {side}'s embeddings must be floating point, got {embeddings.dtype}: take activations")
         if embeddings.dim() != shape.count(",") + 1 or embeddings.numel() == 0:
@@ -107,3 +117,9 @@ def _check_embeddings_of_many(student: Tensor, teachers: Tensor) -> None:
         raise ValueError(
             f"student and teachers need the same examples, got {len(student)} and {teachers.shape[1]} of them"
         )
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

@@ -1,14 +1,11 @@
 """Losses on a network's outputs. Lesson: notebooks/02_response_based.ipynb."""
 
-from kdref.response.decoupled import dkd_loss, nkd_loss, nontarget_class_divergence, target_class_divergence
+from kdref.response.decoupled import dkd_loss, nontarget_class_divergence, target_class_divergence
+from kdref.response.multi_label import multi_label_loss
+from kdref.response.normalized import nkd_loss
 from kdref.response.standardized import dist_loss, standardize_logits, standardized_kd_loss
-from kdref.response.targets import (
-    LearnableTemperature,
-    hard_label_loss,
-    label_smoothing_loss,
-    logit_matching_loss,
-    virtual_teacher_logits,
-)
+from kdref.response.targets import hard_label_loss, label_smoothing_loss, logit_matching_loss, virtual_teacher_logits
+from kdref.response.temperature import LearnableTemperature
 
 __all__ = [
     "LearnableTemperature",
@@ -17,6 +14,7 @@ __all__ = [
     "hard_label_loss",
     "label_smoothing_loss",
     "logit_matching_loss",
+    "multi_label_loss",
     "nkd_loss",
     "nontarget_class_divergence",
     "standardize_logits",

@@ -1,18 +1,22 @@
 """Online distillation: networks teach one another, or a network itself, while they learn; no teacher comes first.
 
 Source: Zhang et al., "Deep Mutual Learning", CVPR 2018, https://arxiv.org/abs/1706.00384; the other papers stand at
-their functions. Learning from an earlier copy of oneself is in self_distillation.py.
+their functions. Learning from an earlier copy of oneself is in generations.py.
 Lesson: notebooks/08_self_distillation.ipynb.
 
 Needs only torch: copy this file into your project as it is.
-Shapes: B examples, C classes, K peers or branches.
+Shapes: B examples, C classes, K peers, stacked in front. ``class_dim`` counts the axes of *one* network's
+logits: 1 for images ``(B, C, H, W)``, stacked ``(K, B, C, H, W)``.
 """
+
+import math
+import numbers
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["class_consistency_loss", "deep_supervision_loss", "gated_ensemble_logits", "mutual_learning_loss"]
+__all__ = ["class_consistency_loss", "mutual_learning_loss"]
 
 
 def mutual_learning_loss(
@@ -20,6 +24,7 @@ def mutual_learning_loss(
     peer_logits: Tensor,  # (B, C) or (K, B, C)
     *,
     temperature: float | Tensor = 1.0,
+    class_dim: int = -1,
 ) -> Tensor:  # ()
     r"""Mean divergence of a network from its peers, who are learning too (DML): add cross-entropy for the whole loss.
 
@@ -31,17 +36,19 @@ def mutual_learning_loss(
     is its effect. Updating in turn, as the paper's Algorithm 1 does, breaks the tie; different first weights are surer.
 
     Args:
-        own_logits: This network's raw scores, shape ``(B, C)``. Receives the gradient.
+        own_logits: This network's raw scores, shape ``(B, C)``, or more axes. Receives the gradient.
         peer_logits: The scores of one other network, same shape, or of K stacked, ``(K, B, C)``. Treated as a constant:
             a peer learns from its own loss.
-        temperature: :math:`\tau > 0`. The paper's 1.
+        temperature: :math:`\tau > 0`: a number, or one per example, shape ``(B, 1)``. The paper's 1.
+        class_dim: The axis of the classes in this network's logits.
 
     Returns:
-        Scalar loss, in nats times :math:`\tau^2`, at least 0.
+        Scalar loss, in nats times :math:`\tau^2`, at least 0; infinite where this network lacks a class that a peer
+        has.
 
     Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If the shapes don't fit, the batch is empty or the temperature is not positive.
+        TypeError, ValueError: If the logits are not floating-point tensors, the shapes don't fit, the batch is empty,
+            or the temperature is not positive, above a million, or of a shape that is neither () nor one per example.
 
     Example:
         >>> mutual_learning_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[[50.0, 0.0]], [[0.0, 0.0]]]))  # ½ log 2
@@ -50,121 +57,18 @@ def mutual_learning_loss(
     Source: Zhang et al. 2018, equations 2 and 7. The gradient is that of the divergence from the average peer, their
     DML_e, so whatever they found between the two is not in the loss.
     """
-    _check_logits(own_logits)
-    _check_stacked(own_logits, peer_logits)
+    dim = _check_stacked(own_logits, peer_logits, class_dim)
     _check_not_empty(peer_logits)
-    _check_temperature(temperature)
-    return _soft_divergence(own_logits.expand_as(peer_logits), peer_logits, temperature).mean() * temperature**2
-
-
-def gated_ensemble_logits(
-    branch_logits: Tensor,  # (K, B, C)
-    gate_logits: Tensor,  # (B, K)
-) -> Tensor:  # (B, C)
-    r"""Logits of the branches of one network, averaged with weights that a gate gives per example (ONE).
-
-    .. math::
-        z_i = \sum_k g_{ik}\,z^k_i, \qquad g_i = \mathrm{softmax}(\text{gate}_i)
-
-    The ensemble is trained by cross-entropy, and teaches its branches: ``soft_target_loss`` of each from the ensemble
-    at temperature 3, added. A gradient reaches branches and gate; ``soft_target_loss`` stops it where the ensemble
-    teaches.
-
-    Args:
-        branch_logits: Raw scores of each branch, shape ``(K, B, C)``. Receives a gradient.
-        gate_logits: Raw scores of the gate, shape ``(B, K)``. Receives a gradient. The authors' gate is a linear layer
-            on the shared features, batch norm and ReLU.
-
-    Returns:
-        The ensemble's logits, shape ``(B, C)``. One branch gives itself, whatever the gate.
-
-    Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If the shapes don't fit.
-
-    Example:
-        >>> branches = torch.tensor([[[4.0, 0.0]], [[0.0, 8.0]]])
-        >>> gated_ensemble_logits(branches, torch.tensor([[0.0, 0.0]]))  # halves
-        tensor([[2., 4.]])
-
-    Source: Lan, Zhu and Gong, "Knowledge Distillation by On-the-Fly Native Ensemble", NeurIPS 2018,
-    https://arxiv.org/abs/1806.04606, Section 3, and the authors' code.
-    """
-    _check_logits(branch_logits)
-    _check_logits(gate_logits)
-    if branch_logits.dim() != 3 or gate_logits.shape != (branch_logits.shape[1], branch_logits.shape[0]):
-        raise ValueError(
-            f"expected branches (K, B, C) and a gate (B, K), got {tuple(branch_logits.shape)} and "
-            f"{tuple(gate_logits.shape)}"
-        )
-    dtype = torch.promote_types(branch_logits.dtype, torch.float32)
-    gate = F.softmax(gate_logits.to(dtype), dim=-1)
-    return (gate.mT[..., None] * branch_logits.to(dtype)).sum(dim=0)
-
-
-def deep_supervision_loss(
-    branch_logits: Tensor,  # (K, B, C)
-    final_logits: Tensor,  # (B, C)
-    labels: Tensor,  # (B,)
-    *,
-    soft_weight: float = 0.3,
-    temperature: float | Tensor = 3.0,
-) -> Tensor:  # ()
-    r"""Classifiers on early layers learn from the labels and from the last classifier, the last from labels (BYOT).
-
-    .. math::
-        \mathrm{CE}(y, q) + \sum_k \big[(1 - w)\,\mathrm{CE}(y, q^k) + w\,\tau^2\,\mathrm{KL}(q \,\|\, q^k)\big]
-
-    The divergence at :math:`\tau`, all terms means over examples. The branches are thrown away after training, or kept
-    as early exits. What the network itself gains comes through the shared layers, and a branch trained on labels alone
-    gives much of it: compare with ``soft_weight=0``. The paper's third term, hints, is ``hint_loss``.
-
-    Args:
-        branch_logits: Raw scores of the early classifiers, stacked, shape ``(K, B, C)``. Receives a gradient.
-        final_logits: The last classifier's, shape ``(B, C)``. Receives the gradient of its labels only: as a teacher it
-            is a constant.
-        labels: Class indices :math:`y`, shape ``(B,)``, int64, each in [0, C).
-        soft_weight: :math:`w` in [0, 1], the last classifier's share in teaching the branches.
-        temperature: :math:`\tau > 0`, of the divergence only.
-
-    Returns:
-        Scalar loss in nats, at least 0: a sum over classifiers, so it grows with K.
-
-    Raises:
-        TypeError: If the logits are not floating point or the labels are not int64.
-        ValueError: If the shapes don't fit, the batch is empty, the weight is outside [0, 1] or the temperature is not
-            positive.
-
-    Example:
-        >>> agree = torch.tensor([[0.0, 0.0]])
-        >>> deep_supervision_loss(agree[None], agree, torch.tensor([0]))  # log 2 + 0.7 log 2
-        tensor(1.1784)
-
-    Source: Zhang et al., "Be Your Own Teacher", ICCV 2019, https://arxiv.org/abs/1905.08094, Section 3. A widely used
-    reimplementation weighs the last classifier's labels by 1 - w too, and takes a cross-entropy for the divergence.
-    """
-    _check_logits(final_logits)
-    _check_stacked(final_logits, branch_logits)
-    _check_labels(final_logits, labels)
-    _check_not_empty(branch_logits)
-    _check_temperature(temperature)
-    if not 0 <= soft_weight <= 1:
-        raise ValueError(
-            f"soft_weight must be in [0, 1], got {soft_weight}: it is the soft term's share, the labels get the rest"
-        )
-    dtype = torch.promote_types(final_logits.dtype, torch.float32)
-    branches = branch_logits.reshape(-1, *final_logits.shape)
-    hard = F.cross_entropy(branches.flatten(0, 1).to(dtype), labels.repeat(len(branches)))
-    soft = _soft_divergence(branches, final_logits.expand_as(branches), temperature).mean() * temperature**2
-    taught = (1 - soft_weight) * hard + soft_weight * soft
-    return F.cross_entropy(final_logits.to(dtype), labels) + len(branches) * taught
+    _check_temperature(temperature, own_logits, class_dim)
+    return _soft_loss(own_logits, peer_logits, temperature, dim)
 
 
 def class_consistency_loss(
-    logits: Tensor,  # (B, C)
-    same_class_logits: Tensor,  # (B, C)
+    logits: Tensor,  # (..., C)
+    same_class_logits: Tensor,  # (..., C)
     *,
     temperature: float | Tensor = 4.0,
+    class_dim: int = -1,
 ) -> Tensor:  # ()
     r"""Temperature squared times the divergence from the network's own answer to another example of the class (CS-KD).
 
@@ -175,16 +79,16 @@ def class_consistency_loss(
     cross-entropy of the first example, at weight 1 in the paper.
 
     Args:
-        logits: The network's raw scores of :math:`x`, shape ``(B, C)``. Receives the gradient.
+        logits: The network's raw scores of :math:`x`, shape ``(..., C)``. Receives the gradient.
         same_class_logits: Its scores of :math:`x'`, same shape. Treated as a constant.
-        temperature: :math:`\tau > 0`. The paper's 4.
+        temperature: :math:`\tau > 0`: a number, or one per example, shape ``(..., 1)``. The paper's 4.
+        class_dim: The axis of the classes.
 
     Returns:
         Scalar loss, in nats times :math:`\tau^2`, at least 0.
 
     Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If the shapes differ, the batch is empty or the temperature is not positive.
+        TypeError, ValueError: As in ``mutual_learning_loss``.
 
     Example:
         >>> class_consistency_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[200.0, 0.0]]))  # 16 log 2
@@ -193,37 +97,71 @@ def class_consistency_loss(
     Source: Yun et al., "Regularizing Class-wise Predictions via Self-knowledge Distillation", CVPR 2020,
     https://arxiv.org/abs/2003.13964, equation 2.
     """
-    _check_logits(logits)
-    _check_logits(same_class_logits)
+    _check_logits(logits, class_dim)
+    _check_logits(same_class_logits, class_dim)
     _check_same_shape(logits, same_class_logits)
     _check_not_empty(logits)
-    _check_temperature(temperature)
-    return _soft_divergence(logits, same_class_logits, temperature).mean() * temperature**2
+    _check_temperature(temperature, logits, class_dim)
+    return _soft_loss(logits, same_class_logits, temperature, class_dim)
 
 
-def _soft_divergence(own: Tensor, constant: Tensor, temperature: float | Tensor) -> Tensor:  # (..., C) -> (...)
-    """KL(constant‖own) of the softened distributions, with a gradient to the first only."""
-    dtype = torch.promote_types(own.dtype, torch.float32)
-    log_q = F.log_softmax(own.to(dtype) / temperature, dim=-1)
-    log_p = F.log_softmax(constant.detach().to(dtype) / temperature, dim=-1)
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+def _soft_loss(own: Tensor, constant: Tensor, temperature: float | Tensor, dim: int) -> Tensor:  # ()
+    """τ² KL(constant ‖ own) of the softened distributions, with a gradient to the first only; one may be a stack."""
+    dtype = _precision(own, temperature)
+    log_q = F.log_softmax(own.to(dtype) / temperature, dim=dim)
+    log_p = F.log_softmax(constant.detach().to(dtype) / temperature, dim=dim)
+    loss = (_kl(log_q, log_p, dim) * _per_example(temperature, dim) ** 2).mean()
+    return loss.to(torch.promote_types(own.dtype, torch.float32))
 
 
-def _check_stacked(own: Tensor, others: Tensor) -> None:
-    if not others.is_floating_point():
-        raise TypeError(f"logits must be floating point, got {others.dtype}: pass raw scores, not class indices")
-    if own.dim() != 2 or others.shape[-2:] != own.shape or others.dim() not in (2, 3):
+def _check_stacked(own: Tensor, others: Tensor, class_dim: int) -> int:
+    """The axis of the classes, counted from the end, so that it is the same in a stack."""
+    _check_logits(own, class_dim)
+    dim = class_dim if class_dim < 0 else class_dim - own.dim()
+    _check_logits(others, dim)
+    if others.shape != own.shape and others.shape[1:] != own.shape:
         raise ValueError(
             f"expected own logits (B, C) and others (B, C) or (K, B, C), got {tuple(own.shape)} and "
             f"{tuple(others.shape)}"
         )
+    return dim
 
 
-def _check_logits(logits: Tensor) -> None:
+def _kl(log_q: Tensor, log_p: Tensor, dim: int) -> Tensor:
+    """KL(p ‖ q) along an axis. A class with p = 0 counts nothing, whatever q says of it (0 · ∞ would be NaN)."""
+    p = log_p.exp()
+    return (p * (log_p - log_q)).masked_fill(p == 0, 0).sum(dim)
+
+
+def _precision(logits: Tensor, temperature: float | Tensor) -> torch.dtype:
+    """At least float32; float64 where a factor τ² would make its rounding errors as large as the loss."""
+    large = not isinstance(temperature, Tensor) and temperature > 32
+    if large and temperature > 1e6:
+        raise ValueError(f"temperature {temperature} leaves rounding errors only: use logit_matching_loss, the limit")
+    double = large and logits.device.type != "mps"  # Apple's GPUs have no float64
+    return torch.promote_types(logits.dtype, torch.float64 if double else torch.float32)
+
+
+def _per_example(temperature: float | Tensor, class_dim: int) -> float | Tensor:
+    """The temperature without a class axis, to multiply values per example."""
+    if isinstance(temperature, Tensor) and temperature.dim() > 0:
+        return temperature.squeeze(class_dim)
+    return temperature
+
+
+def _check_logits(logits: object, class_dim: int = -1) -> None:
+    if not isinstance(logits, Tensor):
+        hint = "take its .logits" if hasattr(logits, "keys") or isinstance(logits, tuple) else "use torch.as_tensor"
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}: {hint}")
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
-    if logits.dim() == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits need a class axis at the end, got shape {tuple(logits.shape)}")
+    _check_numbers(class_dim=class_dim)
+    shape, where = tuple(logits.shape), "at the end" if class_dim == -1 else f"at {class_dim}"
+    if not -len(shape) <= class_dim < len(shape) or shape[class_dim] == 0:
+        raise ValueError(f"logits need a class axis {where}, got shape {shape}")
+    if shape[class_dim] == 1:
+        one = f"one class can only be right, got shape {shape}: give a sigmoid's output z its other class on both sides"
+        raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
 
 
 def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
@@ -233,8 +171,16 @@ def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
-    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
+    if isinstance(temperature, Tensor):  # looking at its value would cost a sync
+        shape, one_each = tuple(temperature.shape), () if logits is None else logits.narrow(class_dim, 0, 1).shape
+        fits = len(shape) == len(one_each) and all(size in (1, n) for size, n in zip(shape, one_each, strict=True))
+        if shape and not fits:
+            each = f", or one per example {tuple(one_each)}" if one_each else ""
+            raise ValueError(f"temperature must be a number{each}, got shape {shape}")
+    elif not isinstance(temperature, numbers.Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")
 
 
@@ -243,10 +189,7 @@ def _check_not_empty(student: Tensor) -> None:
         raise ValueError(f"the batch is empty (shape {tuple(student.shape)}), and the mean of nothing is undefined")
 
 
-def _check_labels(student_logits: Tensor, labels: Tensor) -> None:
-    if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be int64 class indices, got {labels.dtype}: convert them with labels.long()")
-    if student_logits.dim() != 2 or labels.shape != student_logits.shape[:1]:
-        raise ValueError(
-            f"expected logits (B, C) and labels (B,), got {tuple(student_logits.shape)} and {tuple(labels.shape)}"
-        )
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

@@ -8,16 +8,16 @@
 # - split the distillation loss into two parts, and say which of them a sure teacher silences;
 # - name ten losses on logits, who found each, what was claimed and what independent work found since;
 # - compare losses fairly: equal [budget](GLOSSARY.md#budget), equal tuning, paired seeds;
-# - recognise three bugs of published code, and say when [patience](GLOSSARY.md#patience),
+# - recognise four bugs of published code, and say when [patience](GLOSSARY.md#patience),
 #   [consistency](GLOSSARY.md#consistency) and another teacher pay.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb): logits, the temperature τ, the divergence KL.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/response/targets.py`, `kdref/response/decoupled.py` and `kdref/response/standardized.py` (the
-# methods), `kdref/lab/experiments/response_losses.py` (the long experiment; its neighbours are named where they are
-# used).
+# **Files:** `kdref/response/targets.py`, `decoupled.py`, `normalized.py` and `standardized.py` beside it (the methods),
+# `temperature.py` (one that is learned), `multi_label.py` (several labels at once),
+# `kdref/lab/experiments/response_losses.py` (the long experiment; its neighbours are named where they are used).
 #
 # **Papers:** [Ba and Caruana 2014](https://arxiv.org/abs/1312.6184), [Hinton et al.
 # 2015](https://arxiv.org/abs/1503.02531), [Zhao et al. 2022](https://arxiv.org/abs/2203.08679), [Huang et al.
@@ -168,7 +168,8 @@ lab.show(dkd_loss)
 # little; they call it the *small data pitfall*. For NKD, the learnable temperature and standardised logits we have no
 # independent study to cite.
 #
-# Standardising is short enough to read. The `where` handles logits that are all equal:
+# Standardising is short enough to read. `_deviation` is σ, and infinite where the logits are all equal, whose scores so
+# are 0:
 
 # %%
 lab.show(standardize_logits)
@@ -251,6 +252,28 @@ s, t = torch.tensor([[10_000.0, 0.0, 2.0]]), torch.tensor([[10_000.0, 2.0, 0.0]]
 mask = torch.tensor([[1000.0, 0.0, 0.0]])
 published = F.kl_div((s - mask).log_softmax(-1), (t - mask).softmax(-1), reduction="batchmean")
 print(f"published {published:.3f}, ours {nontarget_class_divergence(s, t, dog).item():.3f}")
+
+# %% [markdown]
+# **The wrong axis.** A net for images gives logits of shape (B, C, H, W): the classes are on axis 1, the last axis is
+# the width. A widely used library for reading text in images took its softmax along the width (PaddleOCR issue 6747).
+# *By hand:* one image of one pixel and two classes, the student undecided at (0, 0), the teacher sure at (50, 0). Then
+# $p = (1, 0)$, $q = (½, ½)$ and KL = log(1 / ½) = 0.693. Along a width of one, every softmax is 1: no error, no loss,
+# nothing learned. Every function with a class axis takes `class_dim`; the default is the last.
+
+# %%
+z, t = torch.zeros(1, 2, 1, 1), torch.tensor([50.0, 0.0]).reshape(1, 2, 1, 1)
+along_width = F.kl_div(z.log_softmax(-1), t.softmax(-1), reduction="sum")
+along_classes = soft_target_loss(z, t, temperature=1.0, class_dim=1)
+print(f"along the width {along_width:.3f}, along the classes {along_classes:.3f}")
+
+# %% [markdown]
+# A net with *one* output and a sigmoid has the same trouble, for a softmax over one class is 1 whatever the logit; and
+# where several labels may be right at once, a softmax makes rivals of them. For both there is `multi_label_loss`: soft
+# targets of each label's two classes, yes at the logit z and no at 0.
+
+# %%
+loss = response.multi_label_loss(torch.zeros(1, 1), torch.tensor([[50.0]]))
+print(f"one output, undecided against sure: {loss:.3f}")
 
 # %% [markdown]
 # **A sign.** DIST minimises $1 - \rho$. A published variant for feature maps (torchdistill's DIST+) *adds* ρ for one of
@@ -717,9 +740,9 @@ lab.quiz("02")
 # **Cost:** one forward pass of the teacher per input, once if nothing is augmented, in every epoch if something is. The
 # losses themselves cost little beside it: `python -m kdref.lab.bench losses`.
 #
-# **Copy it:** `python -m kdref copy response` writes this lesson's files (`decoupled.py`, `standardized.py`,
-# `targets.py`), each of which needs only torch; `python -m kdref copy decoupled` writes one of them, and `python -m
-# kdref copy dkd_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy response` writes this lesson's six files (`decoupled.py`, `multi_label.py` and so
+# on), each of which needs only torch; `python -m kdref copy decoupled` writes one of them, and `python -m kdref copy
+# dkd_loss` that function and what it calls.
 #
 # **Further reading:** [Beyer et al. 2022](https://arxiv.org/abs/2106.05237), on patience and consistency; [Stanton et
 # al. 2021](https://arxiv.org/abs/2106.05945), on [fidelity](GLOSSARY.md#fidelity); [Hao et al.

@@ -17,9 +17,9 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/self_distillation/generations.py` (ridge, born-again ablations, progressive targets),
-# `kdref/self_distillation/online.py` (peers, branches, class mates), `kdref/self_distillation/self_supervised.py` (a
-# moving average as the teacher, DINO).
+# **Files:** `kdref/self_distillation/ridge.py` (ridge), and beside it `generations.py` (born-again ablations,
+# progressive targets), `online.py` (peers, class mates), `branches.py` (early classifiers), `ema.py` (a moving average
+# as the teacher), `self_supervised.py` (DINO).
 #
 # **Papers:** [Mobahi et al. 2020](https://arxiv.org/abs/2002.05715) and [Borup and Andersen
 # 2021](https://arxiv.org/abs/2102.13088) (ridge theory), [Furlanello et al. 2018](https://arxiv.org/abs/1805.04770)
@@ -734,9 +734,9 @@ lab.quiz("08")
 # **Cost:** a born-again generation is one more training; progressive targets a table of N × C numbers; class mates from
 # the batch and averaged weights next to nothing; K peers K trainings at once; an ensemble K times the inference too.
 #
-# **Copy it:** `python -m kdref copy self_distillation` writes this lesson's files (`generations.py`, `online.py`,
-# `self_supervised.py`), each of which needs only torch; `python -m kdref copy generations` writes one of them, and
-# `python -m kdref copy EmaTeacher` that class and what it calls.
+# **Copy it:** `python -m kdref copy self_distillation` writes this lesson's six files (`generations.py`, `ema.py` and
+# so on), each of which needs only torch; `python -m kdref copy generations` writes one of them, and `python -m kdref
+# copy EmaTeacher` that class and what it calls.
 #
 # **Further reading:** [Stanton et al. 2021](https://arxiv.org/abs/2106.05945): even a student as large as its teacher
 # seldom copies it; [Das and Sanghavi 2023](https://arxiv.org/abs/2301.13304) on wrong labels; Zhang and Sabuncu 2020

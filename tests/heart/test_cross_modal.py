@@ -43,14 +43,14 @@ def test_paired_features_match_the_definition() -> None:
     assert paired_feature_loss(*MAPS).item() == pytest.approx(expected, rel=1e-12)
 
 
-@given(seed=st.integers(0, 10**6), classes=st.integers(1, 12), levels=st.sampled_from([2, 3, 1000]))
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 12), levels=st.sampled_from([2, 3, 1000]))
 def test_rank_agreement_is_kendalls_tau_b(seed: int, classes: int, levels: int) -> None:
     # few levels make many ties, also rows that are constant
     draw = torch.Generator().manual_seed(seed)
     student, teacher = torch.randint(levels, (2, 4, classes), generator=draw).double()
     for s, t, value in zip(student.tolist(), teacher.tolist(), rank_agreement(student, teacher).tolist(), strict=True):
         assert value == pytest.approx(oracle_rank_agreement(s, t), abs=1e-12)
-        theirs = kendalltau(s, t).statistic if classes > 1 else math.nan
+        theirs = kendalltau(s, t).statistic
         assert value == pytest.approx(0.0 if math.isnan(theirs) else theirs, abs=1e-12)
 
 
@@ -192,11 +192,11 @@ def test_bad_input_is_named() -> None:
     for function in of_pairs:
         with pytest.raises(ValueError, match=r"must both be \(B, C\), not empty, got \(6, 4\) and \(6, 5\)"):
             function(STUDENT[:, :4], TEACHER)
-        with pytest.raises(TypeError, match=r"the teacher's logits must be floating point, got torch\.int64"):
+        with pytest.raises(TypeError, match=r"logits must be floating point, got torch\.int64"):
             function(STUDENT, TEACHER.long())
-    with pytest.raises(ValueError, match=r"selected must be bool \(B,\), got torch\.bool \(5,\)"):
+    with pytest.raises(ValueError, match=r"selected must be a bool tensor \(B,\), got \(5,\) for \(6, 5\)"):
         selected_soft_target_loss(STUDENT, TEACHER, SELECTED[:5])
-    with pytest.raises(TypeError, match=r"selected must be bool \(B,\), got torch\.float32 \(6,\)"):
+    with pytest.raises(TypeError, match=r"selected must be a bool tensor \(B,\), got torch\.float32"):
         selected_soft_target_loss(STUDENT, TEACHER, SELECTED.float())
     for temperature in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match=f"temperature must be positive and finite, got {temperature}"):

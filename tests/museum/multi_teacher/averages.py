@@ -274,3 +274,13 @@ def zero_times_minus_infinity(teacher_logits: Tensor) -> Tensor:
     p = F.softmax(wide(teacher_logits.detach()), dim=-1)
     average = p.mean(dim=0)
     return (p * p.log()).sum(dim=-1).mean(dim=0) - (average * average.log()).sum(dim=-1)
+
+
+@exhibit(
+    replaces=LOGITS,
+    seen_in="kdref 0.1, and any weighted sum: 0 · -∞",
+    killed_by=("heart/multi_teacher/test_input.py::test_a_teacher_of_weight_zero_vetoes_nothing",),
+)
+def silenced_and_still_heard(teacher_logits: Tensor, *, weights: Tensor | None = None, class_dim: int = -1) -> Tensor:
+    """A teacher of weight 0 that lacks a class makes it NaN for all."""
+    return (shares(weights, wide(teacher_logits.detach())) * wide(teacher_logits.detach())).sum(dim=0)

@@ -205,3 +205,28 @@ def root_at_zero(student_embeddings: Tensor, teacher_embeddings: Tensor, *, marg
     votes = sum(nearer_by(lengths(others)).int() for others in teacher_embeddings.detach())
     distances = (rows[None] - rows[:, None]).square().sum(dim=2).sqrt()
     return hinge(distances, votes > votes.transpose(1, 2), margin)
+
+
+@exhibit(
+    replaces=CONFIDENCE,
+    seen_in="kdref 0.1: a softmax over cross-entropies, of which one is infinite",
+    killed_by=(
+        "heart/multi_teacher/test_input.py::test_a_teacher_who_gives_the_label_nothing_has_no_say",
+        "heart/multi_teacher/test_input.py::test_every_function_passes[confidence_weights-check_missing_class]",
+    ),
+)
+def infinity_less_infinity(teacher_logits: Tensor, labels: Tensor, *, class_dim: int = -1) -> Tensor:
+    """One teacher without the label's class gives all of them a weight of NaN."""
+    count = len(teacher_logits)
+    return (1 - surprise(teacher_logits, labels).softmax(dim=0)) / (count - 1) if count > 1 else torch.ones(1, 1)
+
+
+@exhibit(
+    replaces=TRIPLETS,
+    seen_in="kdref 0.1: a NaN is neither nearer nor farther",
+    killed_by=("heart/multi_teacher/test_input.py::test_triplets_hear_no_teacher_that_cannot_be_heard",),
+)
+def broken_teacher_is_dropped(student_embeddings: Tensor, teacher_embeddings: Tensor, *, margin: float) -> Tensor:
+    """One teacher of three is lost, and nobody is told."""
+    votes = sum(nearer_by(lengths(rows)).int() for rows in teacher_embeddings.detach())
+    return hinge(lengths(student_embeddings), votes > votes.transpose(1, 2), margin)

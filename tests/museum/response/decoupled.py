@@ -4,15 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.response import decoupled
+from kdref.response import decoupled, normalized
 from tests.museum import exhibit
 
-TARGET, NONTARGET, DKD, NKD = (
-    f"kdref.response.decoupled:{name}"
-    for name in ("target_class_divergence", "nontarget_class_divergence", "dkd_loss", "nkd_loss")
+TARGET, NONTARGET, DKD = (
+    f"kdref.response.decoupled:{name}" for name in ("target_class_divergence", "nontarget_class_divergence", "dkd_loss")
 )
+NKD = "kdref.response.normalized:nkd_loss"
 right_target, right_nontarget = decoupled.target_class_divergence, decoupled.nontarget_class_divergence
-right_dkd, right_nkd = decoupled.dkd_loss, decoupled.nkd_loss  # as they were before any swap
+right_dkd, right_nkd = decoupled.dkd_loss, normalized.nkd_loss  # as they were before any swap
 
 
 def softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -222,7 +222,7 @@ def weights_after_the_mean(
 @exhibit(
     replaces=NKD,
     seen_in="yzd-v/cls_KD, nkd.py at 1c2c0ff: a mask of ones with ones scattered into it",
-    killed_by=("heart/response/test_decoupled_nkd.py::test_nkd_matches_the_definition",),
+    killed_by=("heart/response/test_normalized.py::test_nkd_matches_the_definition",),
 )
 def target_not_left_out(
     s: Tensor, t: Tensor, labels: Tensor, *, soft_weight: float = 1.5, temperature: float = 1.0
@@ -252,7 +252,7 @@ def nkd_log_of_softmax(
 @exhibit(
     replaces=NKD,
     seen_in="a likely slip: one temperature for everything, as in DKD",
-    killed_by=("heart/response/test_decoupled_nkd.py::test_nkd_matches_the_definition[3.0]",),
+    killed_by=("heart/response/test_normalized.py::test_nkd_matches_the_definition[3.0]",),
 )
 def target_softened_too(
     s: Tensor, t: Tensor, labels: Tensor, *, soft_weight: float = 1.5, temperature: float = 1.0
@@ -265,7 +265,7 @@ def target_softened_too(
 @exhibit(
     replaces=NKD,
     seen_in="a likely slip: the hard label's cross-entropy, which the authors add outside",
-    killed_by=("heart/response/test_decoupled_nkd.py::test_known_value_of_three_classes",),
+    killed_by=("heart/response/test_normalized.py::test_known_value_of_three_classes",),
 )
 def target_not_weighted(
     s: Tensor, t: Tensor, labels: Tensor, *, soft_weight: float = 1.5, temperature: float = 1.0
@@ -280,8 +280,8 @@ def target_not_weighted(
     replaces=NKD,
     seen_in="a likely slip: the divergences of DKD under the weights of NKD",
     killed_by=(
-        "heart/response/test_decoupled_nkd.py::test_nkds_minimum_is_not_where_they_agree",
-        "heart/response/test_decoupled_nkd.py::test_nkd_matches_the_definition",
+        "heart/response/test_normalized.py::test_nkds_minimum_is_not_where_they_agree",
+        "heart/response/test_normalized.py::test_nkd_matches_the_definition",
     ),
 )
 def divergences_instead(

@@ -45,7 +45,7 @@ def pearson(u: Tensor, v: Tensor) -> Tensor:
         "heart/response/test_standardized.py::test_z_scores_have_mean_zero_and_unbiased_deviation_one",
     ),
 )
-def population_deviation(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+def population_deviation(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
     """Divided by C instead of C - 1: another temperature, by 15 % with four classes."""
     return right_scores(logits, eps=eps) * (logits.shape[-1] / (logits.shape[-1] - 1)) ** 0.5
 
@@ -58,7 +58,7 @@ def population_deviation(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
         "heart/response/test_standardized.py::test_leading_axes_are_examples",
     ),
 )
-def over_the_batch(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+def over_the_batch(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
     """Each class is standardised over the examples, so an example depends on its neighbours."""
     return right_scores(logits.transpose(0, -1), eps=eps).transpose(0, -1)
 
@@ -71,7 +71,7 @@ def over_the_batch(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
         "heart/response/test_standardized.py::test_known_values",
     ),
 )
-def divided_by_the_norm(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+def divided_by_the_norm(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
     """The length of the raw logits for their deviation: a shift changes it."""
     logits = widened(logits)
     return logits / (torch.linalg.vector_norm(logits, dim=-1, keepdim=True) / (logits.shape[-1] - 1) ** 0.5 + eps)
@@ -85,7 +85,7 @@ def divided_by_the_norm(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
         "heart/response/test_standardized.py::test_gradients_reach_the_student_only",
     ),
 )
-def deviation_detached(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+def deviation_detached(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
     """Right value, wrong gradient: the logits' scale is pushed."""
     logits = widened(logits)
     return (logits - logits.mean(-1, keepdim=True)) / (logits.detach().std(-1, keepdim=True) + eps)
@@ -96,7 +96,7 @@ def deviation_detached(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
     seen_in="PITFALLS 16: a square root at zero",
     killed_by=("heart/response/test_standardized.py::test_zero_and_equal_rows_and_a_batch_of_one_stay_finite",),
 )
-def root_of_the_variance(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+def root_of_the_variance(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
     """The gradient of equal logits is NaN, though eps keeps the value finite."""
     logits = widened(logits)
     centred = logits - logits.mean(-1, keepdim=True)
@@ -108,7 +108,7 @@ def root_of_the_variance(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
     seen_in="sunshangquan/logit-standardization-KD, KD.py: (z - mean) / (1e-7 + std)",
     killed_by=("heart/response/test_standardized.py::test_zero_and_equal_rows_and_a_batch_of_one_stay_finite",),
 )
-def only_eps_beneath_equal_logits(logits: Tensor, *, eps: float = 1e-7) -> Tensor:
+def only_eps_beneath_equal_logits(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
     """Equal logits get a gradient of 1/eps: ten million, infinite in float16."""
     logits = widened(logits)
     return (logits - logits.mean(-1, keepdim=True)) / (logits.std(-1, keepdim=True) + eps)
@@ -271,3 +271,16 @@ def dist_without_the_square(
     """PITFALLS 2: τ² is missing."""
     weights = {"inter_weight": inter_weight, "intra_weight": intra_weight}
     return right_dist(student_logits, teacher_logits, **weights, temperature=temperature) / temperature**2
+
+
+@exhibit(
+    replaces=SCORES,
+    seen_in="kdref 0.1, and torch.std: the square of 1e20 is infinite in float32",
+    killed_by=("heart/response/test_input.py::test_z_scores_have_their_value_at_any_scale",),
+)
+def squares_overflow(logits: Tensor, *, eps: float = 1e-7, class_dim: int = -1) -> Tensor:
+    """Everything divided by infinity is 0: a student that explodes agrees with any teacher."""
+    logits = widened(logits)
+    centred = logits - logits.mean(class_dim, keepdim=True)
+    variance = centred.square().sum(class_dim, keepdim=True) / (logits.shape[class_dim] - 1)
+    return centred / (variance.sqrt() + eps)

@@ -9,16 +9,11 @@ from torch import Tensor
 from kdref import response
 from tests.museum import exhibit
 
-MATCHING, HARD, SMOOTHING, VIRTUAL, TEMPERATURE = (
+MATCHING, HARD, SMOOTHING, VIRTUAL = (
     f"kdref.response.targets:{name}"
-    for name in (
-        "logit_matching_loss",
-        "hard_label_loss",
-        "label_smoothing_loss",
-        "virtual_teacher_logits",
-        "LearnableTemperature",
-    )
+    for name in ("logit_matching_loss", "hard_label_loss", "label_smoothing_loss", "virtual_teacher_logits")
 )
+TEMPERATURE = "kdref.response.temperature:LearnableTemperature"
 Right = response.LearnableTemperature  # as it was before any swap
 right_matching = response.logit_matching_loss
 
@@ -228,8 +223,8 @@ def log_odds_of_two_classes(labels: Tensor, *, num_classes: int, confidence: flo
     replaces=TEMPERATURE,
     seen_in="zhengli97/CTKD's layer, which does not negate, with the positive strength of its paper",
     killed_by=(
-        "heart/response/test_targets_temperature.py::test_the_gradient_is_reversed_with_the_given_strength",
-        "heart/response/test_targets_temperature.py::test_descent_on_the_temperature_makes_the_loss_larger",
+        "heart/response/test_temperature.py::test_the_gradient_is_reversed_with_the_given_strength",
+        "heart/response/test_temperature.py::test_descent_on_the_temperature_makes_the_loss_larger",
     ),
 )
 class NotReversed(Right):
@@ -243,7 +238,7 @@ class NotReversed(Right):
 @exhibit(
     replaces=TEMPERATURE,
     seen_in="a likely slip: the curriculum's strength never arrives",
-    killed_by=("heart/response/test_targets_temperature.py::test_the_gradient_is_reversed_with_the_given_strength",),
+    killed_by=("heart/response/test_temperature.py::test_the_gradient_is_reversed_with_the_given_strength",),
 )
 class AlwaysAtFullStrength(Right):
     """The reversal is fixed at 1, so the curriculum starts at its end."""
@@ -255,7 +250,7 @@ class AlwaysAtFullStrength(Right):
 @exhibit(
     replaces=TEMPERATURE,
     seen_in="a likely slip: the loss is scaled instead of the gradient",
-    killed_by=("heart/response/test_targets_temperature.py::test_the_reversal_leaves_value_and_student_alone",),
+    killed_by=("heart/response/test_temperature.py::test_the_reversal_leaves_value_and_student_alone",),
 )
 class StrengthInTheValue(Right):
     """The temperature itself is multiplied, so the student sees another task."""
@@ -268,7 +263,7 @@ class StrengthInTheValue(Right):
     replaces=TEMPERATURE,
     seen_in="zhengli97/CTKD, helper/loops.py: t_start + t_end * sigmoid",
     killed_by=(
-        "heart/response/test_targets_temperature.py::test_the_temperature_starts_where_it_is_told_and_stays_in_its_range",
+        "heart/response/test_temperature.py::test_the_temperature_starts_where_it_is_told_and_stays_in_its_range",
     ),
 )
 class RangeAddedToTheMinimum(Right):
@@ -281,10 +276,20 @@ class RangeAddedToTheMinimum(Right):
 @exhibit(
     replaces=TEMPERATURE,
     seen_in="a likely slip: float(temperature) on the way to the loss",
-    killed_by=("heart/response/test_targets_temperature.py::test_descent_on_the_temperature_makes_the_loss_larger",),
+    killed_by=("heart/response/test_temperature.py::test_descent_on_the_temperature_makes_the_loss_larger",),
 )
 class NeverLearns(Right):
     """The gradient is cut."""
 
     def forward(self, *, reversal: float | Tensor = 1.0) -> Tensor:
         return super().forward(reversal=reversal).detach() + 0 * self.raw
+
+
+@exhibit(
+    replaces=HARD,
+    seen_in="kdref 0.1, and any argmax: the place of a NaN is a class like others",
+    killed_by=("heart/response/test_input.py::test_hard_labels_need_a_choice",),
+)
+def choice_of_a_nan(student_logits: Tensor, teacher_logits: Tensor, *, class_dim: int = -1) -> Tensor:
+    """A teacher that has diverged teaches its first NaN's class, and the loss looks well."""
+    return F.cross_entropy(student_logits.float(), teacher_logits.argmax(dim=class_dim))

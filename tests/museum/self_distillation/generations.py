@@ -7,15 +7,10 @@ from torch import Tensor
 from kdref import self_distillation
 from tests.museum import exhibit
 
-RIDGE, CONFIDENCE, PERMUTED, TARGETS, WEIGHT = (
+RIDGE = "kdref.self_distillation.ridge:ridge_self_distillation"
+CONFIDENCE, PERMUTED, TARGETS, WEIGHT = (
     f"kdref.self_distillation.generations:{name}"
-    for name in (
-        "ridge_self_distillation",
-        "confidence_weighted_loss",
-        "permuted_dark_knowledge",
-        "progressive_targets",
-        "progressive_weight",
-    )
+    for name in ("confidence_weighted_loss", "permuted_dark_knowledge", "progressive_targets", "progressive_weight")
 )
 right_ridge, right_targets, right_permuted = (
     self_distillation.ridge_self_distillation,
@@ -29,7 +24,7 @@ def killed_by(*tests: str) -> tuple[str, ...]:
 
 
 def killed_by_ridge(*tests: str) -> tuple[str, ...]:
-    return tuple(f"heart/self_distillation/test_generations_ridge.py::test_{test}" for test in tests)
+    return tuple(f"heart/self_distillation/test_ridge.py::test_{test}" for test in tests)
 
 
 @exhibit(
@@ -244,3 +239,34 @@ def counted_from_zero(*, epoch: int, epochs: int, final_weight: float = 0.8) -> 
 def constant_weight(*, epoch: int, epochs: int, final_weight: float = 0.8) -> float:
     """Full trust in a network that has seen one epoch."""
     return final_weight
+
+
+@exhibit(
+    replaces=CONFIDENCE,
+    seen_in="kdref 0.1: a matrix product of losses and weights, which autocast rounds",
+    killed_by=("heart/self_distillation/test_input.py::test_confidence_stays_in_float32_under_autocast",),
+)
+def product_under_autocast(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss comes out in bfloat16, with three digits."""
+    sure = teacher_logits.detach().softmax(dim=-1).amax(dim=-1)
+    return F.cross_entropy(student_logits, labels, reduction="none") @ (sure / sure.sum())
+
+
+@exhibit(
+    replaces=RIDGE,
+    seen_in="kdref 0.1: the equations solved in the precision of the Gram matrix",
+    killed_by=(
+        "heart/self_distillation/test_input.py::"
+        "test_a_huge_gram_matrix_beside_a_small_penalty_is_solved_in_float32_too",
+    ),
+)
+def solved_in_float32(
+    gram: Tensor, targets: Tensor, *, penalty: float, rounds: int, label_weight: float = 0.0
+) -> Tensor:
+    """-32,768 for -3,443: eigenvalues ten million apart leave float32 no digit."""
+    factor, pivots = torch.linalg.lu_factor(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    fits = [gram @ torch.linalg.lu_solve(factor, pivots, targets)]
+    for _ in range(rounds - 1):
+        mixed = (1 - label_weight) * fits[-1] + label_weight * targets
+        fits.append(gram @ torch.linalg.lu_solve(factor, pivots, mixed))
+    return torch.stack(fits)
