@@ -167,12 +167,6 @@ def test_gradients_reach_the_student_only() -> None:
     checks.check_gradient(lambda x: margin_relu(x, MARGIN), STUDENT)
 
 
-def test_they_can_be_differentiated_twice() -> None:
-    checks.check_second_derivative(lambda s: overhaul_loss(s, TEACHER, MARGIN), STUDENT)
-    checks.check_second_derivative(lambda s: activation_boundary_loss(s, TEACHER), STUDENT)
-    checks.check_second_derivative(lambda x: margin_relu(x, MARGIN), TEACHER)
-
-
 def test_the_second_derivative_of_overhaul_is_two_where_an_element_counts_and_zero_where_it_is_free() -> None:
     student = STUDENT.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(overhaul_loss(student, TEACHER, MARGIN), student, create_graph=True)

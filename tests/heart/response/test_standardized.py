@@ -223,19 +223,12 @@ def test_gradients_reach_the_student_only() -> None:
         )
 
 
-def test_they_can_be_differentiated_twice() -> None:
-    checks.check_second_derivative(lambda z: standardize_logits(z), STUDENT)
-    for loss in (standardized_kd_loss, dist_loss):
-        checks.check_second_derivative(lambda z, loss=loss: loss(z, TEACHER), STUDENT)
-
-
 def test_what_is_constant_has_a_finite_second_derivative() -> None:
-    for student in (STUDENT[:1], torch.zeros(6, 4).double(), torch.cat([STUDENT[:5], torch.ones(1, 4)])):
+    for rows in (STUDENT[:1], torch.zeros(6, 4).double(), torch.cat([STUDENT[:5], torch.ones(1, 4)])):
         for loss in (standardized_kd_loss, dist_loss):
-            leaf = student.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(leaf, TEACHER[: len(leaf)]), leaf, create_graph=True)
-            (second,) = torch.autograd.grad(gradient.square().sum(), leaf)
-            assert second.isfinite().all()
+            student = rows.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(student, TEACHER[: len(rows)]), student, create_graph=True)
+            assert torch.autograd.grad(gradient.square().sum(), student)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [60.0, 1e4])
