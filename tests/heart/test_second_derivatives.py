@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
     "sparse_teacher_loss": (lambda s: language.sparse_teacher_loss(s, *KEPT, tail="bucket", mask=PARTS), ROWS),
     "sampled_teacher_loss": (lambda s: language.sampled_teacher_loss(s, *DRAWN), ROWS),
     "token_divergence": (lambda s: language.token_divergence(s, TEACHER, kind="jensen_shannon", mix=0.3), ROWS),
-    "token_loss": (lambda s: language.token_loss(s, TEACHER), ROWS),
+    "token_loss": (lambda s: language.token_loss(s, TEACHER, kind="forward"), ROWS),
     "token_loss reverse": (lambda s: language.token_loss(s, TEACHER, kind="reverse"), ROWS),
     "sequence_level_loss": (lambda s: of_sequences.sequence_level_loss(s, LABELS), ROWS),
     "sequence_kl_divergence": (
