@@ -104,6 +104,8 @@ def test_known_values() -> None:
     # hinge of margin 1 on the side of 2 (right by the margin), 0.5 (short by 0.5), 0.5 (wrong by 1.5)
     student, teacher = torch.tensor([[2.0, 0.5, 0.5]]), torch.tensor([[9.0, 9.0, -9.0]])
     assert activation_boundary_loss(student, teacher).item() == pytest.approx(2.5 / 3, rel=1e-6)
+    # a teacher at exactly 0 is silent, so a student at the margin below is right
+    assert activation_boundary_loss(torch.tensor([[-1.0]]), torch.zeros(1, 1)) == 0
 
 
 def test_the_gradient_is_exactly_zero_where_both_are_silent_and_not_elsewhere() -> None:
