@@ -168,7 +168,8 @@ lab.show(dkd_loss)
 # little; they call it the *small data pitfall*. For NKD, the learnable temperature and standardised logits we have no
 # independent study to cite.
 #
-# Standardising is short enough to read. The `where` handles logits that are all equal:
+# Standardising is short enough to read. (`_deviation` is the variance's root, and infinite for logits that are all
+# equal.)
 
 # %%
 lab.show(standardize_logits)

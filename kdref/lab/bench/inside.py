@@ -176,7 +176,7 @@ ROWS = (
         stacked,
         ((16, 32, 16, 16),),
         _torchdistill("FSPLoss", FLOW),
-        "at least 8 / 1",
+        "at least 5 / 1",
     ),
     Row(
         "SP",
