@@ -214,9 +214,9 @@ def crd_loss(
     for anchors, bank in ((student_embeddings, memory.teacher_bank), (teacher_embeddings, memory.student_bank)):
         anchors = anchors.to(torch.promote_types(anchors.dtype, torch.float32))
         positive = (anchors * bank[indices].to(anchors.dtype)).sum(dim=1) / temperature
-        negative = _full_product(anchors / temperature, bank[negatives].to(anchors.dtype))
+        negative = _full_product(anchors / temperature, bank[negatives].to(anchors.dtype)) - log_noise
         accepted = F.softplus(log_noise - positive)  # -log h
-        rejected = F.softplus(negative - log_noise)  # -log(1 - h)
+        rejected = F.softplus(negative)  # -log(1 - h)
         total.append((accepted + count * (rejected * others).sum(dim=1) / allowed).mean())
     return total[0] + total[1]
 

@@ -97,7 +97,7 @@ def _angle_cosines(embeddings: Tensor, dtype: torch.dtype) -> Tensor:  # (B, D) 
     distances = _relative_distances(embeddings)  # angles do not depend on the scale, and this one suits float32
     squared = distances.square().to(dtype)
     inverse = distances.masked_fill(distances == 0, torch.inf).reciprocal().to(dtype)
-    edges = squared[:, :, None] + squared[:, None, :] - squared
+    edges = squared[:, :, None] + squared[:, None, :] + (-squared)  # a "-" would negate B³ numbers on the way back
     return edges * _full_product(inverse[:, :, None], inverse[:, :, None] / 2)
 
 

@@ -41,7 +41,7 @@ def similarity_preserving_loss(
 
     Returns:
         Scalar loss, no unit, in [0, 4/B], hence the usual weight of 3,000. Neither side's rotation, reflection or scale
-        matters. A row of zeros stays zero.
+        matters. A row of zeros stays zero. Features beyond 1e18 overflow float32, which gives NaN.
 
     Raises:
         TypeError: If the features are not floating point.
@@ -57,11 +57,9 @@ def similarity_preserving_loss(
     """
     _check_features(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
-    sides = []
-    for features in (student_features, teacher_features.detach()):
-        gram = _gram(features.flatten(1).to(dtype), dim=(0, 1))
-        sides.append(gram * _inverse_roots(gram.square().sum(dim=1, keepdim=True)))  # rows of length 1
-    return F.mse_loss(sides[0], sides[1])
+    rows = (x.flatten(1).to(dtype) for x in (student_features, teacher_features.detach()))
+    student, teacher = (_unit_rows(_full_product(x, x)) for x in rows)
+    return F.mse_loss(student, teacher)
 
 
 def correlation_congruence_loss(
@@ -170,21 +168,20 @@ def probabilistic_transfer_loss(
     return (p * (p / q).log()).sum() / len(p)
 
 
+def _unit_rows(gram: Tensor) -> Tensor:  # (B, B)
+    """Rows of length 1; zeros stay zeros."""
+    largest = gram.detach().amax()  # on the diagonal; a constant: the result does not depend on the scale
+    gram = gram / largest.clamp(min=torch.finfo(gram.dtype).tiny)  # so that no square overflows
+    return gram * _inverse_roots(gram.square().sum(dim=1, keepdim=True))
+
+
 def _cosines(rows: Tensor) -> Tensor:  # (B, D) -> (B, B)
     """Cosines of all pairs; 0 with a row of zeros, also of itself."""
-    gram = _gram(rows, dim=1)
+    largest = rows.detach().abs().amax(dim=1, keepdim=True)  # constants: the result does not depend on lengths
+    rows = rows / largest.clamp(min=torch.finfo(rows.dtype).tiny)  # so that no square overflows
+    gram = _full_product(rows, rows)
     inverse = _inverse_roots(gram.diagonal())
     return gram * inverse[:, None] * inverse
-
-
-def _gram(rows: Tensor, *, dim: int | tuple[int, ...]) -> Tensor:  # (B, D) -> (B, B)
-    """Inner products of all pairs, of rows divided by their largest entry along ``dim``, so that no square overflows.
-
-    That number is a constant: what is made of the products does not depend on this scale.
-    """
-    largest = rows.detach().abs().amax(dim, keepdim=True)
-    rows = rows / largest.clamp(min=torch.finfo(rows.dtype).tiny)  # zeros stay zeros
-    return _full_product(rows, rows)
 
 
 def _inverse_roots(squares: Tensor) -> Tensor:

