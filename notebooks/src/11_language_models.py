@@ -17,9 +17,10 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences, the fused loss),
-# `kdref/language/sparse.py` (teachers in a few numbers), `kdref/lab/models/sentence_encoder.py` (the encoder),
-# `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long experiment).
+# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences),
+# `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` (teachers in a few numbers),
+# `kdref/lab/models/sentence_encoder.py` (the encoder), `kdref/lab/data/sentences.py` (the sentences),
+# `kdref/lab/experiments/language_distilbert.py` (the long experiment).
 #
 # **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Wang et al.
 # 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised
