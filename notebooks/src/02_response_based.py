@@ -168,8 +168,11 @@ lab.show(dkd_loss)
 # little; they call it the *small data pitfall*. For NKD, the learnable temperature and standardised logits we have no
 # independent study to cite.
 #
-# Standardising is short enough to read. (`_deviation` is the variance's root, and infinite for logits that are all
-# equal.)
+# DIST and standardising are short enough to read. (`_correlation_distance` is the mean of $1 - \rho$ along an axis;
+# `_deviation` is the variance's root, and infinite for logits that are all equal.)
+
+# %%
+lab.show(dist_loss)
 
 # %%
 lab.show(standardize_logits)
