@@ -2,8 +2,8 @@
 
 Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", NIPS 2014 Deep Learning Workshop,
 https://arxiv.org/abs/1503.02531; You et al., "Learning from Multiple Teacher Networks", KDD 2017,
-https://doi.org/10.1145/3097983.3098135. Weights that say whom to trust are in multi_teacher_weights.py, votes on
-triplets of examples in multi_teacher_triplets.py. Lesson: notebooks/06_multi_teacher.ipynb.
+https://doi.org/10.1145/3097983.3098135. Weights that say whom to trust are in weights.py, votes on
+triplets of examples in triplets.py. Lesson: notebooks/06_multi_teacher.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: K teachers, B examples, C classes. Stack the teachers' logits: ``torch.stack([teacher(x) for teacher in ...])``.

@@ -1,7 +1,7 @@
 """Whom to trust, example by example: weights for several teachers.
 
 Source: Zhang, Chen and Wang, "Confidence-Aware Multi-Teacher Knowledge Distillation", ICASSP 2022,
-https://arxiv.org/abs/2201.00007 (CA-MKD). The loss that takes them is in multi_teacher.py.
+https://arxiv.org/abs/2201.00007 (CA-MKD). The loss that takes them is in averages.py.
 Lesson: notebooks/06_multi_teacher.ipynb.
 
 Needs only torch: copy this file into your project as it is.

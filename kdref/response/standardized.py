@@ -170,10 +170,11 @@ def _correlation_distance(student: Tensor, teacher: Tensor, *, dim: int) -> Tens
 
 
 def _z_scores(probabilities: Tensor, dim: int) -> Tensor:
+    """Population z-scores along an axis; 0 for a constant."""
     mean = probabilities.mean(dim, keepdim=True)
     centred = probabilities - mean
     variance = centred.square().mean(dim, keepdim=True)
-    return centred * (1 / _deviation(variance, mean))  # a quotient of two large tensors takes longer backwards
+    return centred * (1 / _deviation(variance, mean))  # a quotient takes longer backwards
 
 
 def _deviation(variance: Tensor, mean: Tensor) -> Tensor:

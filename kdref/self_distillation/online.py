@@ -1,7 +1,7 @@
 """Online distillation: networks teach one another, or a network itself, while they learn; no teacher comes first.
 
 Source: Zhang et al., "Deep Mutual Learning", CVPR 2018, https://arxiv.org/abs/1706.00384; the other papers stand at
-their functions. Learning from an earlier copy of oneself is in self_distillation.py.
+their functions. Learning from an earlier copy of oneself is in generations.py.
 Lesson: notebooks/08_self_distillation.ipynb.
 
 Needs only torch: copy this file into your project as it is.

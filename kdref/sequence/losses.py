@@ -1,7 +1,7 @@
 """Sequence-level distillation: learning from sequences that the teacher, or the student itself, has drawn.
 
 Source: Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016, https://arxiv.org/abs/1606.07947; the other
-papers stand at their functions. Exact divergences of tiny languages are in sequence_enumeration.py, decoding with a
+papers stand at their functions. Exact divergences of tiny languages are in enumeration.py, decoding with a
 draft model is in speculative.py. Lesson: notebooks/12_reasoning.ipynb.
 
 Needs only torch: copy this file into your project as it is.
