@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     reset.set_defaults(command=_reset)
 
     copy = commands.add_parser("copy", help="copy a method into your project")
-    copy.add_argument("name", metavar="NAME", help="a file (soft_targets) or one function of it (kl_divergence)")
+    what = "a function (rkd_distance_loss), a file (relation.rkd, or rkd) or a topic with all its files (relation)"
+    copy.add_argument("name", metavar="NAME", help=what)
     copy.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
     copy.set_defaults(command=_copy)
 
@@ -88,8 +89,8 @@ def _reset(options: argparse.Namespace) -> int:
 def _copy(options: argparse.Namespace) -> int:
     from kdref.lab.course import copying
 
-    path = copying.copy(options.name, to=options.to)
-    print(f"wrote {path}: it needs torch and nothing else; tests and licence are in its header")
+    for path in copying.copy(options.name, to=options.to):
+        print(f"wrote {path}: it needs torch and nothing else; tests and licence are in its header")
     return 0
 
 

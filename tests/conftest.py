@@ -12,7 +12,15 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", KDREF_PROGRESS="off"
 for _variable in ("KDREF_SEED", "KDREF_DATA"):
     os.environ.pop(_variable, None)
 torch.set_num_threads(1)
+# why an example fails takes longer to find out than that it does: most of the museum's time
+WITHOUT_EXPLAIN = [phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain]
 hypothesis.settings.register_profile(
-    "kdref", derandomize=True, deadline=None, max_examples=30, report_multiple_bugs=False, database=None
+    "kdref",
+    derandomize=True,
+    deadline=None,
+    max_examples=30,
+    report_multiple_bugs=False,
+    database=None,
+    phases=WITHOUT_EXPLAIN,
 )
 hypothesis.settings.load_profile("kdref")

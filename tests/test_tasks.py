@@ -31,7 +31,11 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 (tmp_path / ".venv" / folder / program).touch()
         return SimpleNamespace(returncode=0)
 
+    def popen(command: list[str], **options: object) -> SimpleNamespace:
+        return SimpleNamespace(returncode=run(command).returncode, communicate=lambda: (b"types", None))
+
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     return commands
 
 
@@ -43,10 +47,24 @@ def test_the_first_run_installs_and_the_second_starts_at_once(calls: list[str]) 
     python = prepare()
     assert python.startswith(str(tasks.VENV))
     assert " -m venv --clear " in calls[0]
-    assert calls[1].endswith("-r requirements.txt -e .")
-    assert len(calls) == 2
+    assert calls[1].endswith("--no-compile -r requirements.txt -e .")
+    assert " -m compileall " in calls[2]
+    assert len(calls) == 3
     assert prepare() == python
-    assert len(calls) == 2
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("sep", ["/", "\\"])
+def test_what_is_rarely_imported_is_not_compiled(sep: str) -> None:
+    packages = {
+        "transformers/models/llama/modeling_llama.py": True,
+        "transformers/models/bert/modeling_bert.py": False,
+        "transformers/models/auto/auto_factory.py": False,
+        "pandas/tests/test_x.py": True,
+        "torch/testing/_comparison.py": False,
+    }
+    for path, skipped in packages.items():
+        assert bool(re.search(tasks.RARELY_IMPORTED, f"lib/{path}".replace("/", sep))) == skipped
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
@@ -54,7 +72,7 @@ def test_changed_requirements_are_installed(calls: list[str], name: str) -> None
     prepare()
     Path(name).write_text("another")
     prepare()
-    assert len(calls) == 4
+    assert len(calls) == 6
 
 
 def test_another_python_gets_a_new_environment(calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,11 +80,11 @@ def test_another_python_gets_a_new_environment(calls: list[str], monkeypatch: py
     (tasks.VENV / "pyvenv.cfg").write_text("version = {}.{}.1\n".format(*sys.version_info))
     Path("requirements.txt").write_text("another")
     prepare()
-    assert "--clear" not in calls[2]
+    assert "--clear" not in calls[3]
     monkeypatch.setattr(sys, "version", "another")
     (tasks.VENV / "pyvenv.cfg").write_text("version = 3.5.1\n")
     prepare()
-    assert "--clear" in calls[4]
+    assert "--clear" in calls[6]
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), subprocess.CalledProcessError(1, ["pip"])])
@@ -89,7 +107,7 @@ def test_an_interrupted_installation_is_repeated(
     Path("requirements.txt").write_text("requirements.txt")  # as it was when an installation last succeeded
     before = len(calls)
     prepare()
-    assert len(calls) == before + 2
+    assert len(calls) == before + 3
 
 
 def test_no_venv_uses_this_python_and_installs_nothing(calls: list[str]) -> None:
@@ -113,29 +131,37 @@ def test_checks_run_in_turn_and_the_longest_notebook_first(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"metadata": {"kdref": {"seconds": seconds}}}))
     assert tasks.main(["--no-venv", "test"]) == 0
-    words = ["ruff format --check .", "ruff check .", "mypy --strict kdref", "pytest -n 2 --dist loadscope", "--nbval"]
+    words = ["mypy --strict kdref", "ruff format --check .", "ruff check .", "pytest -n 2 --dist loadscope"]
     assert len(calls) == len(words)
     assert all(word in call for word, call in zip(words, calls, strict=True))
     assert re.findall(r"(\w+)\.ipynb", calls[-1].replace("solutions/", "s_")) == ["01_b", "s_01_b", "00_a"]
-    assert "--nbval-current-env -p no:randomly" in calls[-1]
+    assert "--nbval --nbval-current-env -p no:randomly" in calls[-1]
+    assert calls[-1].endswith(" tests kdref")
     assert capsys.readouterr().out.count("passed") == len(words)
 
 
-def test_the_first_failure_stops_the_checks(
-    calls: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest"])
+def test_one_failure_fails_all_and_no_slow_check_follows_it(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failing: str
 ) -> None:
     Path("notebooks").mkdir()
     Path("notebooks", "00_a.ipynb").write_text('{"metadata": {}}')
+    run = subprocess.run
 
-    def run(command: list[str], env: object) -> SimpleNamespace:
-        calls.append(command[2])
-        return SimpleNamespace(returncode=int("mypy" in command))
+    def fails(command: list[str], env: object = None) -> SimpleNamespace:
+        run(command)
+        return SimpleNamespace(returncode=int(failing in command))
 
-    monkeypatch.setattr(subprocess, "run", run)
+    def popen(command: list[str], **options: object) -> SimpleNamespace:
+        return SimpleNamespace(returncode=fails(command).returncode, communicate=lambda: (b"types", None))
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     assert tasks.main(["--no-venv", "test"]) == 1
-    assert calls == ["ruff", "ruff", "mypy"]
+    modules = [command.split()[2] for command in calls]
+    assert modules == ["mypy", "ruff", "ruff", "pytest"][: 2 if failing == "ruff" else 4]
     report = capsys.readouterr().out
-    assert "types: mypy --strict: FAILED" in report
+    assert report.count("FAILED") == 1
     assert "where the time went" in report
 
 

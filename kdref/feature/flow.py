@@ -9,7 +9,6 @@ Needs only torch: copy this file into your project as it is.
 Shapes: B examples, C channels, H W the map's size; maps may as well be (B, C, L), or have three spatial axes.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -47,8 +46,12 @@ def fsp_matrix(
 
     Source: Yim et al. 2017, equation 1.
     """
-    first, second = _aligned_pair(first, second)
-    return _mean_products(first, second)
+    _check_maps(first, second, sides=("first", "second"))
+    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+    size = [min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True)]
+    first, second = (_max_pool_to(maps.to(dtype), size).flatten(2) for maps in (first, second))
+    with torch.autocast(first.device.type, enabled=False):  # which would round the products
+        return first @ second.mT / first.shape[2]
 
 
 def fsp_loss(
@@ -62,8 +65,10 @@ def fsp_loss(
 
     Student and teacher may differ in H×W, but need equal channels at both layers. The paper sums over entries; the
     mean, as in RepDistiller, keeps the weight independent of the width. (torchdistill sums unsquared column norms.)
-    A fourth power of the features: in float16 its gradient overflows once they pass a few hundred. The matrices'
-    difference is computed about the teacher's channel means; far from zero, rounding of raw products would swamp it.
+    A fourth power of the features: in float16 its gradient overflows once they pass a few hundred. Far from zero the
+    products' rounding counts: for unrelated features of mean 1000 and standard deviation 1, float32 is off by up to
+    0.01 % in the value and 0.06 % in the gradient, and where the student's differ from the teacher's by 0.01, by 12 %
+    and 8 %: pass float64 there.
 
     Args:
         student_pair: The student's maps at two layers. Receives the gradient.
@@ -83,24 +88,14 @@ def fsp_loss(
 
     Source: Yim et al. 2017, equation 2 with all weights 1.
     """
-    student_first, student_second = _aligned_pair(*student_pair)
-    teacher_first, teacher_second = _aligned_pair(*(maps.detach() for maps in teacher_pair))
-    channels = [(len(s), s.shape[1]) for s in (student_first, student_second)]
-    if channels != [(len(t), t.shape[1]) for t in (teacher_first, teacher_second)]:
+    student, teacher = fsp_matrix(*student_pair), fsp_matrix(*(maps.detach() for maps in teacher_pair))
+    if student.shape != teacher.shape:
         raise ValueError(
             f"FSP needs equal batches and channels, got {[tuple(maps.shape) for maps in student_pair]} from the "
             f"student and {[tuple(maps.shape) for maps in teacher_pair]} from the teacher: pass the student's maps "
             "through a 1×1 convolution (HintRegressor), or use neuron_selectivity_loss, where channels may differ"
         )
-    # F1 F2ᵀ = (F1 - a)(F2 - b)ᵀ + a·(F2 - b)ᵀ + (F1 - a)·bᵀ + abᵀ for any constants a, b; the last term cancels
-    first_centre, second_centre = (t.mean(dim=(0, 2)) for t in (teacher_first, teacher_second))
-    student_first, teacher_first = (maps - first_centre[:, None] for maps in (student_first, teacher_first))
-    student_second, teacher_second = (maps - second_centre[:, None] for maps in (student_second, teacher_second))
-    first_shift = student_first.mean(dim=-1) - teacher_first.mean(dim=-1)  # (B, C1)
-    second_shift = student_second.mean(dim=-1) - teacher_second.mean(dim=-1)  # (B, C2)
-    difference = _mean_products(student_first, student_second) - _mean_products(teacher_first, teacher_second)
-    difference = difference + first_centre[:, None] * second_shift[:, None, :] + first_shift[..., None] * second_centre
-    return difference.square().mean()
+    return (student - teacher).square().mean()
 
 
 def neuron_selectivity_loss(
@@ -114,10 +109,13 @@ def neuron_selectivity_loss(
         - \frac{1}{C_t} \sum_c \hat f^t_{bc} \hat f^{t\,\top}_{bc} \Big\|_F^2, \quad
         \hat f_{bc} = \frac{f_{bc}}{\|f_{bc}\|_2} \in \mathbb R^{HW}
 
-    This is the paper's MMD with the kernel :math:`k(x, y) = (x^\top y)^2`: the sum over all pairs of channels is a
-    distance of two Gram matrices, which needs no C×C×H×W tensor. Channels are a set: their order, sign and scale
-    mean nothing, and student and teacher may have different numbers of them. Maps of different size are averaged
-    down to the smaller. A channel of zeros stays zero.
+    This is the paper's MMD with the kernel :math:`k(x, y) = (x^\top y)^2 = \langle x x^\top, y y^\top \rangle`, whose
+    means over pairs of channels are inner products of the two mean matrices :math:`\hat f \hat f^\top`. It takes (HW)²
+    numbers for each example instead of C²HW: pool large maps first (``F.adaptive_avg_pool2d``). Channels are a set:
+    their order, sign and scale mean nothing, and student and teacher may have different numbers of them. Maps of
+    different size are averaged down to the smaller. A channel of zeros stays zero. For unrelated features of mean 1000
+    and standard deviation 1, float32 is off by up to 0.004 % in the value and 0.02 % in the gradient, and where the
+    student's differ from the teacher's by 0.01, by 11 % and 3 %: pass float64 there.
 
     Args:
         student_maps: :math:`f^s`, shape ``(B, C, H, W)``. Receives the gradient.
@@ -141,38 +139,13 @@ def neuron_selectivity_loss(
     _check_maps(student_maps, teacher_maps)
     dtype = torch.promote_types(student_maps.dtype, torch.float32)
     size = [min(sizes) for sizes in zip(student_maps.shape[2:], teacher_maps.shape[2:], strict=True)]
-    student = _unit_patterns(_average_to(student_maps.to(dtype), size))
-    teacher = _unit_patterns(_average_to(teacher_maps.detach().to(dtype), size))
-    (_, widths, places), widths_t = student.shape, teacher.shape[1]
-    if places * (widths + widths_t) <= widths**2 + widths * widths_t + widths_t**2:
-        of_places = _gram(student.mT, student.mT) / widths - _gram(teacher.mT, teacher.mT) / widths_t
-        return of_places.square().sum(dim=(1, 2)).mean()
-    # many places, few channels: the same distance from C×C matrices, ⟨AᵀA, BᵀB⟩ = ‖ABᵀ‖²; the first coordinate, which
-    # holds nearly all of a pattern far from zero, is kept apart so that the squares to be subtracted are small
-    (own, rest), (own_t, rest_t) = (student.tensor_split([1], dim=2), teacher.tensor_split([1], dim=2))
-    corner = own.square().mean(dim=(1, 2)) - own_t.square().mean(dim=(1, 2))
-    side = (own * rest).mean(dim=1) - (own_t * rest_t).mean(dim=1)
-    inner = _gram(rest, rest).square().mean(dim=(1, 2)) + _gram(rest_t, rest_t).square().mean(dim=(1, 2))
-    inner = inner - 2 * _gram(rest, rest_t).square().mean(dim=(1, 2))
-    return (corner.square() + 2 * side.square().sum(dim=1) + inner).mean()
-
-
-def _mean_products(first: Tensor, second: Tensor) -> Tensor:  # (B, C1, N), (B, C2, N) -> (B, C1, C2)
-    return torch.bmm(first, second.mT) / first.shape[2]
-
-
-def _gram(rows: Tensor, columns: Tensor) -> Tensor:  # (B, M, D), (B, N, D) -> (B, M, N)
-    return torch.bmm(rows, columns.mT)
-
-
-def _unit_patterns(maps: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 1 + HW)
-    """Each channel at length 1: first its share along the constant pattern, then its deviations from its mean.
-
-    A change of basis, so inner products stay what they were; far from zero it keeps small parts apart from the large.
-    """
-    flat = maps.flatten(2)
-    mean = flat.mean(dim=2, keepdim=True)
-    return F.normalize(torch.cat([math.sqrt(flat.shape[2]) * mean, flat - mean], dim=2), dim=2)
+    student, teacher = (
+        F.normalize(_average_to(maps.to(dtype), size).flatten(2), dim=2)
+        for maps in (student_maps, teacher_maps.detach())
+    )
+    with torch.autocast(student.device.type, enabled=False):  # which would round the products
+        gap = student.mT @ student / student.shape[1] - teacher.mT @ teacher / teacher.shape[1]  # (B, HW, HW)
+    return gap.square().sum(dim=(1, 2)).mean()
 
 
 def _average_to(maps: Tensor, size: list[int]) -> Tensor:
@@ -183,14 +156,12 @@ def _average_to(maps: Tensor, size: list[int]) -> Tensor:
     return pools[len(size)](maps, size)
 
 
-def _aligned_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:  # (B, C1, N), (B, C2, N)
-    """Two layers of one network at one size, in at least float32."""
-    _check_maps(first, second, sides=("first", "second"))
-    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
-    size = [min(sizes) for sizes in zip(first.shape[2:], second.shape[2:], strict=True)]
-    pool = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[len(size)]
-    maps = [m.to(dtype) if list(m.shape[2:]) == size else pool(m.to(dtype), size) for m in (first, second)]
-    return maps[0].flatten(2), maps[1].flatten(2)
+def _max_pool_to(maps: Tensor, size: list[int]) -> Tensor:
+    if list(maps.shape[2:]) == size:
+        return maps
+    pools: dict[int, Callable[..., Tensor]]
+    pools = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
+    return pools[len(size)](maps, size)
 
 
 def _check_maps(student: Tensor, teacher: Tensor, sides: tuple[str, str] = ("student", "teacher")) -> None:

@@ -122,15 +122,11 @@ def overhaul_loss(
     Source: Heo et al. 2019 (OFD), equations 4 and 5.
     """
     _check_matching(student_features, teacher_features)
-    _check_margin(teacher_features, margin)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
     student, teacher = student_features.to(dtype), teacher_features.detach().to(dtype)
-    with torch.no_grad():
-        # the goal is the target, or the student itself where it may stay: clamp's upper bound, the target, wins where
-        # the lower one is above it, which is where the teacher is active
-        unless_active = (teacher.sign() - 0.5) * torch.finfo(dtype).max
-        goal = student.clamp(unless_active, torch.maximum(teacher, _on_channels(margin.to(dtype), teacher)))
-    return F.mse_loss(student, goal)
+    target = margin_relu(teacher, margin.to(dtype))
+    free = (teacher <= 0) & (student <= target)
+    return F.mse_loss(torch.where(free, target, student), target)
 
 
 def activation_boundary_loss(
@@ -171,7 +167,7 @@ def activation_boundary_loss(
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}: at 0 any sign and zero itself would do")
     dtype = torch.promote_types(student_features.dtype, torch.float32)
-    side = (teacher_features.detach().to(dtype).sign() - 0.5).sign()  # a teacher at exactly 0 is silent
+    side = torch.where(teacher_features.detach() > 0, 1.0, -1.0)
     return F.relu(margin - side * student_features.to(dtype)).square().mean()
 
 

@@ -55,14 +55,11 @@ def hierarchical_context_loss(
         raise ValueError(f"needs maps (B, C, H, W) or (B, C, L), got shape {tuple(student_maps.shape)}: see hint_loss")
     dtype = torch.promote_types(student_maps.dtype, torch.float32)
     difference = student_maps.to(dtype) - teacher_maps.detach().to(dtype)  # averaging is linear: do it once, to this
-    smallest, axes = min(difference.shape[2:]), difference.dim() - 2
-    loss, weight, total = difference.square().mean(), 1.0, 1.0
-    for level in LEVELS:
-        if level < smallest:
-            weight /= 2
-            loss = loss + weight * _average_to(difference, [level] * axes).square().mean()
-            total += weight
-    return loss / total
+    size = list(difference.shape[2:])
+    sizes = [size, *([level] * len(size) for level in LEVELS if level < min(size))]
+    weights = [0.5**k for k in range(len(sizes))]
+    terms = [w * _average_to(difference, s).square().mean() for w, s in zip(weights, sizes, strict=True)]
+    return torch.stack(terms).sum() / sum(weights)
 
 
 class ReviewFusion(nn.Module):
@@ -106,9 +103,9 @@ class ReviewFusion(nn.Module):
                 f"channels must be at least 1, got {list(student_channels)}, {list(teacher_channels)} and {width}"
             )
         self.channels = list(student_channels)
-        self.narrow = nn.ModuleList(_normalised_conv(channels, width, 1) for channels in student_channels)
+        self.narrow = nn.ModuleList(self._normalised_conv(channels, width, 1) for channels in student_channels)
         self.mix = nn.ModuleList(nn.Conv2d(2 * width, 2, kernel_size=1) for _ in student_channels[:-1])
-        self.guess = nn.ModuleList(_normalised_conv(width, channels, 3) for channels in teacher_channels)
+        self.guess = nn.ModuleList(self._normalised_conv(width, channels, 3) for channels in teacher_channels)
 
     def forward(self, student_maps: Sequence[Tensor], *, sizes: Sequence[Sequence[int]] | None = None) -> list[Tensor]:
         """Guess the teacher's maps.
@@ -143,6 +140,12 @@ class ReviewFusion(nn.Module):
             guesses.insert(0, guess.squeeze(2) if flat else guess)
         return guesses
 
+    @staticmethod
+    def _normalised_conv(channels: int, width: int, kernel: int) -> nn.Sequential:
+        convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+        nn.init.kaiming_uniform_(convolution.weight, a=1)
+        return nn.Sequential(convolution, nn.BatchNorm2d(width))
+
     def _check(self, student_maps: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> None:
         shapes = [tuple(maps.shape) for maps in student_maps]
         if [shape[1] if len(shape) in (3, 4) else None for shape in shapes] != self.channels:
@@ -150,12 +153,6 @@ class ReviewFusion(nn.Module):
         axes = len(shapes[0]) - 2
         if [len(size) for size in sizes] != [axes] * len(shapes) or {len(shape) for shape in shapes} != {axes + 2}:
             raise ValueError(f"expected one size of {axes} numbers for each of {shapes}, got {[*map(tuple, sizes)]}")
-
-
-def _normalised_conv(channels: int, width: int, kernel: int) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
-    nn.init.kaiming_uniform_(convolution.weight, a=1)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width))
 
 
 def _average_to(maps: Tensor, size: list[int]) -> Tensor:

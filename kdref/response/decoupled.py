@@ -213,10 +213,9 @@ def _others(logits: Tensor, labels: Tensor) -> Tensor:  # (B, C - 1)
 def _decouple(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the label and of all others together (B, 2), and of the others alone (B, C - 1)."""
     others = _others(logits, labels) / temperature
-    log_others = F.log_softmax(others, dim=-1)
-    together = others[:, :1] - log_others[:, :1]  # their logsumexp, without another pass over the classes
-    log_odds = logits.gather(1, labels.unsqueeze(1)).to(others.dtype) / temperature - together
-    return torch.cat([F.logsigmoid(log_odds), F.logsigmoid(-log_odds)], dim=1), log_others
+    label = logits.gather(1, labels.unsqueeze(1)).to(others.dtype) / temperature
+    log_odds = label - others.logsumexp(dim=1, keepdim=True)
+    return torch.cat([F.logsigmoid(log_odds), F.logsigmoid(-log_odds)], dim=1), F.log_softmax(others, dim=1)
 
 
 def _check_decoupled(

@@ -166,7 +166,7 @@ def permuted_dark_knowledge(
     keys = torch.rand(logits.shape, generator=generator, device=logits.device)
     places = torch.arange(logits.shape[-1], device=logits.device).expand(logits.shape)
     sources, slots = (x.masked_fill(first, -1).argsort(dim=-1) for x in (keys, places))  # both begin with the first
-    return torch.empty_like(logits).scatter_(-1, slots, logits.gather(-1, sources))
+    return logits.scatter(-1, slots, logits.gather(-1, sources))
 
 
 def progressive_targets(

@@ -78,8 +78,9 @@ def on_policy_loss(
         \qquad y_i \sim Q
 
     Differentiating the sampled :math:`r_t` itself has an expected gradient of exactly zero: the student's tokens depend
-    on its weights, and autograd does not see that. Here the advantage, the bracket, is a constant times log q. The
-    value is the mean of r, an estimate of the divergence per token that single batches may push below 0.
+    on its weights, and autograd does not see that. Here the advantage, the bracket, is a constant times log q, so this
+    loss can't be differentiated twice: what the advantage would add is missing. The value is the mean of r, an estimate
+    of the divergence per token that single batches may push below 0.
 
     Args:
         student_logits: The student's raw scores on its own sequences, shape ``(..., L, V)``. Receives the gradient.

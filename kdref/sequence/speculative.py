@@ -140,7 +140,7 @@ def speculative_decoding(
         q = torch.cat([p[:, :0], *student_rows], dim=1)
         new, count = speculative_sample(drafted[:, tokens.shape[1] :], q, p, generator=generator)
         written = new[:, : int(count)]
-        calls += 1
+        calls = calls + 1
         stop = (written[0] == end).nonzero() if end is not None else written[0, :0]
         if len(stop):
             return torch.cat([tokens, written[:, : int(stop[0]) + 1]], dim=1)[0, len(prompt) :], calls

@@ -123,8 +123,8 @@ print("it gets at least six of these eight right: yes")
 #
 # One number leads to everything: `01` is the notebook `01_soft_targets`, the method's file `kdref/soft_targets.py`, its
 # tests `tests/heart/test_soft_targets.py` and the solutions of its exercises. A lesson with several files has a folder:
-# `05` is `05_relation_based` and `kdref/relation/`. Lessons without a link are still to come; their numbers are reserved.
-# Take 01 first; after 02 you may jump, though 05 is easier after 03.
+# `05` is `05_relation_based` and `kdref/relation/`. Lessons without a link are still to come; their numbers are
+# reserved. Take 01 first; after 02 you may jump, though 05 is easier after 03.
 #
 # | lesson | topic | what you will see happen |
 # |:---|:---|:---|
@@ -371,6 +371,7 @@ lab.quiz("00")
 # **When not:** before you have looked at the last section of its lesson, which says whom it helps, whom it hurts, and
 # what it costs.
 #
-# **Further reading:** the README translates our weights and arguments to those of other libraries.
+# **Further reading:** [the table of weights](../docs/weights.md) translates our weights and arguments to those
+# of other libraries.
 #
 # **Next lesson:** 01, soft targets: what does a network know beyond the answers it gives?

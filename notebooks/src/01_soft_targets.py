@@ -123,8 +123,8 @@ print("KL:", round(kl_divergence(fair, uneven).item(), 3))
 # %% [markdown]
 # Two terms make the loss that most people use: cross-entropy with the labels, at temperature 1, and τ² times the
 # divergence from the teacher. [`soft_weight`](GLOSSARY.md#soft-weight) says how much the teacher counts. In other
-# libraries this weight is often called alpha, and some mean the *labels'* share by it; the README has a translation
-# table.
+# libraries this weight is often called alpha, and some mean the *labels'* share by it: here is [a table that
+# translates](../docs/weights.md).
 
 # %%
 lab.show(distillation_loss)

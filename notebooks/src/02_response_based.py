@@ -168,7 +168,11 @@ lab.show(dkd_loss)
 # little; they call it the *small data pitfall*. For NKD, the learnable temperature and standardised logits we have no
 # independent study to cite.
 #
-# Standardising is short enough to read. The `where` handles logits that are all equal:
+# DIST and standardising are short enough to read. (`_correlation_distance` is the mean of $1 - \rho$ along an axis;
+# `_deviation` is the variance's root, and infinite for logits that are all equal.)
+
+# %%
+lab.show(dist_loss)
 
 # %%
 lab.show(standardize_logits)
@@ -717,8 +721,9 @@ lab.quiz("02")
 # **Cost:** one forward pass of the teacher per input, once if nothing is augmented, in every epoch if something is. The
 # losses themselves cost little beside it: `python -m kdref.lab.bench losses`.
 #
-# **Copy it:** `python -m kdref copy decoupled`, `python -m kdref copy standardized` or `python -m kdref copy response`
-# writes one file that needs only torch; `python -m kdref copy dkd_loss` writes that function and what it calls.
+# **Copy it:** `python -m kdref copy response` writes this lesson's files (`decoupled.py`, `standardized.py`,
+# `targets.py`), each of which needs only torch; `python -m kdref copy decoupled` writes one of them, and `python -m
+# kdref copy dkd_loss` that function and what it calls.
 #
 # **Further reading:** [Beyer et al. 2022](https://arxiv.org/abs/2106.05237), on patience and consistency; [Stanton et
 # al. 2021](https://arxiv.org/abs/2106.05945), on [fidelity](GLOSSARY.md#fidelity); [Hao et al.

@@ -609,9 +609,9 @@ lab.quiz("03")
 # **Cost:** the teacher's maps take far more memory than its logits if you keep them, else one forward pass of the
 # teacher for each step; a regressor in training. SimKD alone costs at inference.
 #
-# **Copy it:** `python -m kdref copy feature` writes one file that needs only torch (or `feature_overhaul`,
-# `feature_flow`, `feature_factors`, `feature_review`, `feature_reuse`); `python -m kdref copy hint_loss` that function
-# and what it calls.
+# **Copy it:** `python -m kdref copy feature` writes this lesson's files (`factors.py`, `flow.py`, `hints.py`,
+# `overhaul.py`, `reuse.py`, `review.py`), each of which needs only torch; `python -m kdref copy factors` writes one of
+# them, and `python -m kdref copy hint_loss` that function and what it calls.
 #
 # **Further reading:** [Kornblith et al. 2019](https://arxiv.org/abs/1905.00414), on comparing layers; [Tian et al.
 # 2020](https://arxiv.org/abs/1910.10699), whose appendix compares most of these methods; [Stanton et al.

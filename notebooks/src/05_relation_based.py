@@ -234,6 +234,13 @@ triangle_explorer(triangle, {"distance": rkd_distance_loss, "angle": rkd_angle_l
 # *Since:* Tian et al. 2020 ran them all with one recipe on CIFAR-100, where RKD came out below no teacher at all in
 # both pairs that section 9 shows.
 #
+# PKT's code is its row of the table. (`_cosines` makes the B × B cosines; `_LEAST` keeps the logarithm of opposite
+# examples finite.)
+
+# %%
+lab.show(probabilistic_transfer_loss)
+
+# %% [markdown]
 # ### What each of them ignores
 #
 # An [invariance](GLOSSARY.md#invariance) is a freedom left to the student: what the loss ignores, the student may
@@ -700,7 +707,8 @@ def my_relative_distances(embeddings):
 lab.check("05.1", my_relative_distances)
 
 # %% [markdown] tags=["exercise"]
-# **05.2 Derive.** Write SP from the table of section 4: features (B, D) and (B, D'), result a scalar.
+# **05.2 Derive.** Write SP from the table of section 4: features (B, D) and (B, D'), result a scalar. Then compare with
+# the package: `lab.show(similarity_preserving_loss)`.
 #
 # <details><summary>Hint</summary>Two products of matrices, two normalisations of rows, one mean of squares.</details>
 
@@ -801,8 +809,9 @@ lab.quiz("05")
 # and neighbours, B³ for angles, K negatives × B for CRD, and its memory of two embeddings per training image. Measured:
 # `python -m kdref.lab.bench losses`.
 #
-# **Copy it:** `python -m kdref copy relation_rkd` (or `relation`, `contrastive`) writes one file that needs only torch;
-# `python -m kdref copy rkd_distance_loss` writes that function and what it calls.
+# **Copy it:** `python -m kdref copy relation` writes this lesson's files (`contrastive.py`, `rkd.py`, `similarity.py`),
+# each of which needs only torch; `python -m kdref copy contrastive` writes one of them, and `python -m kdref copy
+# rkd_distance_loss` that function and what it calls.
 #
 # **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), which compares them all;
 # [Poole et al. 2019](https://arxiv.org/abs/1905.06922) on bounds of mutual information; [Tschannen et al.

@@ -770,8 +770,9 @@ lab.quiz("06")
 # **Cost:** K forward passes of teachers per input; once, if inputs are not augmented (K·N·C numbers to keep). The loss
 # is K softmaxes; the gradient flows through one. Votes on triplets take B³ numbers per teacher.
 #
-# **Copy it:** `python -m kdref copy multi_teacher` (or `multi_teacher_weights`, `multi_teacher_triplets`) writes one
-# file that needs only torch; `python -m kdref copy confidence_weights` writes that function and what it calls.
+# **Copy it:** `python -m kdref copy multi_teacher` writes this lesson's files (`averages.py`, `triplets.py`,
+# `weights.py`), each of which needs only torch; `python -m kdref copy averages` writes one of them, and `python -m
+# kdref copy confidence_weights` that function and what it calls.
 #
 # **Further reading:** [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), sections 4 and 5, on ensembles and
 # specialists; [Zhang et al. 2022](https://arxiv.org/abs/2201.00007) for intermediate layers of several teachers; [Cho

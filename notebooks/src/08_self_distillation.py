@@ -734,8 +734,9 @@ lab.quiz("08")
 # **Cost:** a born-again generation is one more training; progressive targets a table of N × C numbers; class mates from
 # the batch and averaged weights next to nothing; K peers K trainings at once; an ensemble K times the inference too.
 #
-# **Copy it:** `python -m kdref copy self_distillation` (or `online`, `self_supervised`) writes one file that needs only
-# torch; `python -m kdref copy EmaTeacher` writes that class and what it calls.
+# **Copy it:** `python -m kdref copy self_distillation` writes this lesson's files (`generations.py`, `online.py`,
+# `self_supervised.py`), each of which needs only torch; `python -m kdref copy generations` writes one of them, and
+# `python -m kdref copy EmaTeacher` that class and what it calls.
 #
 # **Further reading:** [Stanton et al. 2021](https://arxiv.org/abs/2106.05945): even a student as large as its teacher
 # seldom copies it; [Das and Sanghavi 2023](https://arxiv.org/abs/2301.13304) on wrong labels; Zhang and Sabuncu 2020

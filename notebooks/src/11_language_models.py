@@ -17,9 +17,10 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences, the fused loss),
-# `kdref/language/sparse.py` (teachers in a few numbers), `kdref/lab/models/sentence_encoder.py` (the encoder),
-# `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long experiment).
+# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences),
+# `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` (teachers in a few numbers),
+# `kdref/lab/models/sentence_encoder.py` (the encoder), `kdref/lab/data/sentences.py` (the sentences),
+# `kdref/lab/experiments/language_distilbert.py` (the long experiment).
 #
 # **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Wang et al.
 # 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised
@@ -545,8 +546,8 @@ print("the dense form holds more than eight times as much at every size: yes")
 
 # %% [markdown]
 # At 2,048 tokens and 128,000 words it is about 30 times less, and faster as well, since what fits into the processor's
-# cache need not be fetched again: the README has the benchmark (`python -m kdref.lab.bench vocabulary`). Liger Kernel
-# (2024) made this form known.
+# cache need not be fetched again: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m kdref.lab.bench
+# vocabulary`). Liger Kernel (2024) made this form known.
 #
 # **Or keep less of the teacher.** Its distribution can be computed once and stored. All of it is too much; the
 # likeliest k words and how much all others have together take six bytes per word. What is dropped matters:
@@ -714,8 +715,9 @@ lab.quiz("11")
 # fine-tuning with a teacher costs the teacher's outputs, once, and hardly anything per step. The fused loss has the
 # same matrix products as the dense one.
 #
-# **Copy it:** `python -m kdref copy language` (or `language_recipes`, `language_sparse`) writes one file that needs
-# only torch; `python -m kdref copy fused_linear_loss` writes that function and what it calls.
+# **Copy it:** `python -m kdref copy language` writes this lesson's files (`fused.py`, `recipes.py`, `sparse.py`,
+# `tokens.py`), each of which needs only torch; `python -m kdref copy fused` writes one of them, and `python -m kdref
+# copy fused_linear_loss` that function and what it calls.
 #
 # **Further reading:** [Turc et al. 2019](https://arxiv.org/abs/1908.08962), small BERTs pre-trained from scratch and
 # then distilled; [TinyBERT](https://arxiv.org/abs/1909.10351), which also matches attention and embeddings; [Gu et al.

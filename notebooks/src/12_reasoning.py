@@ -639,8 +639,9 @@ lab.quiz("12")
 # **Cost:** K samples of the teacher per problem, once; on-policy a round of writing and a call of the teacher in every
 # step; speculative decoding the draft model's memory and K of its calls per call of the teacher.
 #
-# **Copy it:** `python -m kdref copy sequence` (or `speculative`, `sequence_enumeration`) writes one file that needs
-# only torch; `python -m kdref copy on_policy_loss` writes that function and what it calls.
+# **Copy it:** `python -m kdref copy sequence` writes this lesson's files (`enumeration.py`, `losses.py`,
+# `speculative.py`), each of which needs only torch; `python -m kdref copy enumeration` writes one of them, and `python
+# -m kdref copy on_policy_loss` that function and what it calls.
 #
 # **Further reading:** [MiniLLM](https://arxiv.org/abs/2306.08543), section 2, on the noise of whole-sequence gradients;
 # [Speculative KD](https://arxiv.org/abs/2410.11325), which lets the teacher replace a student's worst tokens while it

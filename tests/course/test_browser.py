@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from kdref.lab import course
-from kdref.lab.course import notebooks
+from kdref.lab.course import notebooks, workspace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 START = 120  # seconds that the server and the page may take, on a machine that is busy with other things
@@ -28,10 +28,10 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """JupyterLab as ``make course`` starts it, on a free port, with a home of its own; ended with its kernels."""
-    monkeypatch.setattr(course, "_home", lambda: tmp_path)
+    monkeypatch.setattr(workspace, "_home", lambda: tmp_path)
     course.make_copies(course.work_folder())
     notebook = course.work_folder() / "01_soft_targets.ipynb"
-    command = [*course._jupyter(notebook, browser=False), "--ServerApp.port=0"]
+    command = [*workspace._jupyter(notebook, browser=False), "--ServerApp.port=0"]
     folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     theirs = {name: value for name, value in notebooks.environment().items() if not name.startswith("JUPYTER_")}
     environment = {**theirs, **folders, "IPYTHONDIR": str(tmp_path / "ipython")}

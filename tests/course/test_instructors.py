@@ -75,7 +75,7 @@ def test_every_lesson_has_a_mistake_and_the_exercises_named_are_there() -> None:
 def test_links_and_commands_lead_somewhere() -> None:
     assert rules.dead_links(PAGE, NOTEBOOKS) == []
     said = commands(PAGE)
-    assert any("kdref.lab.classroom" in command for command in said)
+    assert any("kdref.lab.course.classroom" in command for command in said)
     assert [problem for command in said if (problem := fault(command))] == []
     links = {page: (NOTEBOOKS.parent / page).read_text(encoding="utf-8") for page in ("README.md", "CONTRIBUTING.md")}
     assert [page for page, text in links.items() if "(notebooks/INSTRUCTORS.md)" not in text] == []

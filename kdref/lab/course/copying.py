@@ -1,4 +1,4 @@
-"""Copy a heart file, or one function with just what it needs, into another project.
+"""Copy a heart file, a lesson's files, or one function with just what it needs, into another project.
 
 Heart files are read, never imported, so a copy is made of text and nothing runs. Lesson: notebooks/00_start_here.ipynb.
 """
@@ -17,44 +17,47 @@ __all__ = ["copy", "copyable", "extract"]
 HEART = Path(__file__).resolve().parents[2]
 
 
-def copy(name: str, *, to: Path, heart: Path = HEART) -> Path:
-    """Write a heart file, or one public function or class of it, as a file of its own.
+def copy(name: str, *, to: Path, heart: Path = HEART) -> list[Path]:
+    """Write a heart file, one public function or class of it, or all files of a lesson's topic.
 
     Args:
-        name: ``soft_targets`` for the file, ``kl_divergence`` (or ``soft_targets.kl_divergence``) for one function.
+        name: ``relation.rkd`` or ``rkd`` for a file, ``rkd_distance_loss`` (or ``rkd.rkd_distance_loss``) for one
+            function, ``relation`` for a topic.
         to: The folder; made if it is missing.
         heart: Where the heart files are.
 
     Returns:
-        The file written, ``<name>.py``.
+        The files written: ``rkd.py``, ``rkd_distance_loss.py``, or a topic's files side by side.
 
     Raises:
         ValueError: If the name is unknown; the message suggests others.
-        FileExistsError: If the file is there already.
+        FileExistsError: If one of the files is there already; then none is written.
     """
-    path, member = _look_up(name, heart)
-    source = path.read_text(encoding="utf-8")
-    text = _header(path, member) + (extract(source, member) if member else source)
-    target = to / f"{member or path.stem}.py"
+    wanted = {}
+    for file, member in _look_up(name, heart):
+        source = _path(file, heart).read_text(encoding="utf-8")
+        text = _header(file, member) + (extract(source, member) if member else source)
+        wanted[to / f"{member or file.rpartition('.')[2]}.py"] = text
+    for target in wanted:
+        if target.exists():
+            raise FileExistsError(f"{target} exists and is left as it is: move it, or name another folder with --to")
     to.mkdir(parents=True, exist_ok=True)
-    try:
-        with target.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise FileExistsError(
-            f"{target} exists and is left as it is: move it, or name another folder with --to"
-        ) from None
-    return target
+    for target, text in wanted.items():
+        with target.open("x", encoding="utf-8", newline="\n") as written:
+            written.write(text)
+    return list(wanted)
 
 
 def copyable(heart: Path = HEART) -> dict[str, list[str]]:
-    """Heart files, each with the public names in it.
+    """Heart files, as ``soft_targets`` or ``relation.rkd``, each with the public names in it.
 
     Args:
         heart: Where the heart files are.
     """
-    files = sorted(path for path in heart.glob("*.py") if not path.name.startswith("_"))
-    return {path.stem: _public(ast.parse(path.read_text(encoding="utf-8"))) for path in files}
+    paths = [*heart.glob("*.py"), *heart.glob("*/*.py")]
+    files = sorted(path.relative_to(heart) for path in paths if not path.name.startswith("_"))
+    dotted = {".".join(path.with_suffix("").parts): path for path in files if path.parts[0] != "lab"}
+    return {file: _public(ast.parse((heart / path).read_text(encoding="utf-8"))) for file, path in dotted.items()}
 
 
 def extract(source: str, name: str) -> str:
@@ -105,28 +108,37 @@ def extract(source: str, name: str) -> str:
     return re.sub(r"\n{4,}", "\n\n\n", kept)
 
 
-def _look_up(name: str, heart: Path) -> tuple[Path, str | None]:
-    names = copyable(heart)
-    stem, _, member = name.removesuffix(".py").partition(".")
-    if not member and stem in names:
-        return heart / f"{stem}.py", None
-    owners = [file for file, public in names.items() if (member or stem) in public and (not member or file == stem)]
-    if len(owners) == 1:
-        return heart / f"{owners[0]}.py", member or stem
-    if owners:
-        raise ValueError(f"{name!r} is in several files; say which: {', '.join(f'{file}.{stem}' for file in owners)}")
-    everything = [*names, *(public for publics in names.values() for public in publics)]
+def _look_up(name: str, heart: Path) -> list[tuple[str, str | None]]:
+    """The files asked for, and of each the one member asked for, if any."""
+    names, name = copyable(heart), name.removesuffix(".py")
+    of_topic = [(file, None) for file in names if file == name or file.partition(".")[0] == name]
+    of_file = [(file, None) for file in names if file.endswith(f".{name}")]
+    members = [(file, m) for file, public in names.items() for m in public if f".{file}.{m}".endswith(f".{name}")]
+    if of_topic:
+        return of_topic
+    if len(of_file or members) == 1:
+        return of_file or members
+    if of_file or members:
+        several = ", ".join(f"{file}.{member}" if member else file for file, member in of_file or members)
+        raise ValueError(f"{name!r} is in several files; say which: {several}")
+    topics = {file.partition(".")[0] for file in names}
+    everything = [*topics, *names, *(public for publics in names.values() for public in publics)]
     close = difflib.get_close_matches(name, everything)
     suggestion = f" Did you mean {' or '.join(close)}?" if close else ""
     listing = "\n".join(f"  {file}: {', '.join(publics)}" for file, publics in names.items())
     raise ValueError(f"nothing is called {name!r}.{suggestion} There are, by file:\n{listing}")
 
 
-def _header(path: Path, member: str | None) -> str:
-    what = f"kdref/{path.name}" + (f", {member} and what it needs" if member else "")
+def _path(file: str, heart: Path) -> Path:
+    return heart.joinpath(*file.split(".")).with_suffix(".py")
+
+
+def _header(file: str, member: str | None) -> str:
+    *topic, stem = file.split(".")
+    what = f"kdref/{'/'.join([*topic, stem])}.py" + (f", {member} and what it needs" if member else "")
     return (
         f"# From the project kdref {__version__}: {what}.\n"
-        f"# Tested there by tests/test_{path.stem}.py, explained in the lesson named below.\n"
+        f"# Tested there by tests/heart/{'/'.join([*topic, f'test_{stem}'])}.py, explained in the lesson named below.\n"
         "# Copyright (c) 2026 The kdref contributors. SPDX-License-Identifier: MIT\n"
         "# Keep these lines, and the MIT licence is satisfied. The software comes without warranty of any kind.\n"
     )

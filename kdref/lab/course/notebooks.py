@@ -2,7 +2,7 @@
 
 ``python -m kdref.lab.course.notebooks build | check | claims``.
 
-``kdref.lab.notebook_source`` says what a source looks like.
+``kdref.lab.course.notebook_source`` says what a source looks like.
 
 Lesson: notebooks/00_start_here.ipynb.
 """

@@ -1,6 +1,6 @@
 """Every loss of lessons 01 to 05 side by side, from the stored runs of ``few_labels``.
 
-``python -m kdref.lab.experiments.relation_side_by_side`` prints the README's table.
+``python -m kdref.lab.experiments.relation_side_by_side`` prints the table of docs/benchmarks.md.
 
 Lesson: notebooks/05_relation_based.ipynb.
 """
@@ -23,10 +23,10 @@ __all__ = [
     "STUDENTS",
     "agreed",
     "arms_of",
+    "both_tables",
     "columns",
     "figure",
     "kinds",
-    "readme_table",
     "runs",
 ]
 
@@ -116,8 +116,8 @@ def figure() -> "Figure":
     return drawn
 
 
-def readme_table() -> str:
-    """Both students' tables in one, as the README has it."""
+def both_tables() -> str:
+    """Both students' tables in one, as docs/benchmarks.md has it."""
     shown = {student: columns(student) for student in STUDENTS}
     heads = [f"`{student}` ({STUDENTS[student]}), {mode}" for student in STUDENTS for mode in MODES]
     lines = ["| loss | kind | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
@@ -128,4 +128,4 @@ def readme_table() -> str:
 
 
 if __name__ == "__main__":
-    print(readme_table())
+    print(both_tables())

@@ -1,11 +1,11 @@
 """Which loss on logits helps which student, at equal budget and equal tuning, on MNIST-1D.
 
-Lesson: notebooks/02_response_based.ipynb. Settings were chosen by ``response_tuning`` before these runs.
+Lesson: notebooks/02_response_based.ipynb. Settings were chosen by ``response_losses_tuning`` before these runs.
 """
 
 from kdref.lab.experiments._mnist1d import logits, taught
 from kdref.lab.experiments._response import METHODS, STUDENTS, weight_decay_of
-from kdref.lab.experiments.response_tuning import chosen
+from kdref.lab.experiments.response_losses_tuning import chosen
 
 ARMS = tuple(f"{student} | {name}" for student in STUDENTS for name in METHODS)
 

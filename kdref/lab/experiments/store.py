@@ -85,9 +85,10 @@ def write(name: str, runs: list[dict[str, Any]]) -> None:
 
 
 def code_hash(name: str) -> str:
-    """Hash of the experiment's code and that of the private modules it shares, without comments and docstrings.
+    """Hash of the experiment's code and that of the modules it shares, without comments, docstrings and imports.
 
-    Methods and lab are left out: their own tests hold them, and a lesson recomputes a slice.
+    So it stays the same when a module is moved. Methods and lab are left out: their own tests hold them, and a lesson
+    recomputes a slice.
     """
     folder = Path(__file__).parent
     found = [name]
@@ -96,11 +97,12 @@ def code_hash(name: str) -> str:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdref.lab.experiments"):
                 names = [(node.module or "").rpartition(".")[2], *(alias.name for alias in node.names)]
                 found += [n for n in names if n not in found and (folder / f"{n}.py").is_file() and n != "store"]
-    return hashlib.sha256("\n".join(_bare(folder / f"{module}.py") for module in found).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(_bare(folder / f"{module}.py") for module in found)).encode()).hexdigest()
 
 
 def _bare(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if (

@@ -104,6 +104,8 @@ def test_known_values() -> None:
     # hinge of margin 1 on the side of 2 (right by the margin), 0.5 (short by 0.5), 0.5 (wrong by 1.5)
     student, teacher = torch.tensor([[2.0, 0.5, 0.5]]), torch.tensor([[9.0, 9.0, -9.0]])
     assert activation_boundary_loss(student, teacher).item() == pytest.approx(2.5 / 3, rel=1e-6)
+    # a teacher at exactly 0 is silent, so a student at the margin below is right
+    assert activation_boundary_loss(torch.tensor([[-1.0]]), torch.zeros(1, 1)) == 0
 
 
 def test_the_gradient_is_exactly_zero_where_both_are_silent_and_not_elsewhere() -> None:
@@ -165,6 +167,14 @@ def test_gradients_reach_the_student_only() -> None:
     checks.check_gradient(lambda s, t, m: overhaul_loss(s, t, m), STUDENT, TEACHER, MARGIN)
     checks.check_gradient(lambda s, t: activation_boundary_loss(s, t), STUDENT, TEACHER)
     checks.check_gradient(lambda x: margin_relu(x, MARGIN), STUDENT)
+
+
+def test_the_second_derivative_of_overhaul_is_two_where_an_element_counts_and_zero_where_it_is_free() -> None:
+    student = STUDENT.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(overhaul_loss(student, TEACHER, MARGIN), student, create_graph=True)
+    (diagonal,) = torch.autograd.grad(gradient.sum(), student)  # the loss is a sum over elements
+    counts = (TEACHER > 0) | (torch.maximum(TEACHER, MARGIN.view(5, 1, 1)) < STUDENT)
+    assert_close(diagonal, 2 * counts.double() / STUDENT.numel())
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])

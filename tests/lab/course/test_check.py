@@ -208,8 +208,7 @@ def test_an_exercise_without_mistakes_says_what_differs(monkeypatch: pytest.Monk
 
 
 def test_importing_the_checker_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, kdref.lab.check, kdref.lab.show; print({'IPython', 'ipywidgets', 'matplotlib'} & set(sys.modules))"
-    )
+    heavy = {"IPython", "ipywidgets", "matplotlib"}
+    code = f"import sys, kdref.lab.course.check, kdref.lab.course.source; print({heavy} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, writes
 
-from kdref.lab import course
-from kdref.lab.course import classroom, notebooks
+from kdref.lab.course import classroom, notebooks, workspace
 
 ROOT = Path(__file__).resolve().parents[3]
 KERNELS = 8
@@ -99,7 +98,7 @@ def short_lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lesson = new_notebook(cells=[new_markdown_cell("# 01 A\n\nB?"), new_code_cell(code)])
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "01_a.ipynb").write_text(writes(lesson), encoding="utf-8")
-    monkeypatch.setattr(course, "_notebooks_folder", lambda: tmp_path / "notebooks")
+    monkeypatch.setattr(workspace, "_notebooks_folder", lambda: tmp_path / "notebooks")
 
 
 def test_a_kernel_that_fails_is_reported_and_does_not_stop_the_others(

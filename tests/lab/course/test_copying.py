@@ -83,10 +83,10 @@ assert not [name for name in sys.modules if name.split(".")[0] == "kdref"]
 
 def test_every_copy_runs_alone_and_is_tidy(tmp_path: Path) -> None:
     files, functions = tmp_path / "files", tmp_path / "functions"
-    for stem, names in copying.copyable().items():
-        copying.copy(stem, to=files)
+    for file, names in copying.copyable().items():
+        copying.copy(file, to=files)
         for name in names:
-            copying.copy(f"{stem}.{name}", to=functions / stem)
+            copying.copy(f"{file}.{name}", to=functions / file)
     assert len(list(functions.glob("*/*.py"))) > 90
     command = [sys.executable, "-W", "error", "-c", RUN, str(tmp_path), str(copying.HEART.parent)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -147,7 +147,8 @@ def test_the_header_names_source_version_and_licence(tmp_path: Path, capsys: pyt
 
 
 def test_a_whole_file_is_copied_as_it_is(tmp_path: Path) -> None:
-    copied = copying.copy("soft_targets.py", to=tmp_path).read_text(encoding="utf-8")
+    (path,) = copying.copy("soft_targets.py", to=tmp_path)
+    copied = path.read_text(encoding="utf-8")
     assert copied.endswith((copying.HEART / "soft_targets.py").read_text(encoding="utf-8"))
 
 
@@ -176,5 +177,29 @@ def test_a_name_in_several_files_must_be_told_apart(tmp_path: Path) -> None:
         (tmp_path / f"{stem}.py").write_text(f'"""{stem}."""\n__all__ = ["f"]\n\n\ndef f(): pass\n')
     with pytest.raises(ValueError, match=r"one\.f, two\.f"):
         copying.copy("f", to=tmp_path / "to", heart=tmp_path)
-    copied = copying.copy("two.f", to=tmp_path / "to", heart=tmp_path)
+    (copied,) = copying.copy("two.f", to=tmp_path / "to", heart=tmp_path)
     assert '"""two."""' in copied.read_text()
+
+
+@pytest.mark.parametrize("name", ["rkd", "relation.rkd", "rkd.py"])
+def test_a_file_of_a_topic_is_found_with_and_without_it(tmp_path: Path, name: str) -> None:
+    assert copying.copy(name, to=tmp_path) == [tmp_path / "rkd.py"]
+    text = (tmp_path / "rkd.py").read_text(encoding="utf-8")
+    assert text.startswith(f"# From the project kdref {__version__}: kdref/relation/rkd.py.\n")
+    assert "tests/heart/relation/test_rkd.py" in text
+
+
+@pytest.mark.parametrize("name", ["rkd_angle_loss", "rkd.rkd_angle_loss", "relation.rkd.rkd_angle_loss"])
+def test_a_function_is_found_by_every_form_of_its_name(tmp_path: Path, name: str) -> None:
+    assert copying.copy(name, to=tmp_path) == [tmp_path / "rkd_angle_loss.py"]
+
+
+def test_a_topic_is_all_its_files_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["copy", "relation", "--to", str(tmp_path / "all")]) == 0
+    expected = {path.name for path in (copying.HEART / "relation").glob("[a-z]*.py")}
+    assert {path.name for path in (tmp_path / "all").iterdir()} == expected
+    assert len(capsys.readouterr().out.splitlines()) == len(expected) > 1
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "rkd.py").write_text("mine")
+    assert main(["copy", "relation", "--to", str(tmp_path / "some")]) == 1
+    assert [path.read_text() for path in (tmp_path / "some").iterdir()] == ["mine"]

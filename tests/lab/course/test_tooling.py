@@ -91,11 +91,16 @@ def test_the_doctor_finds_nothing_wrong_here(quick: None) -> None:
     ("target", "broken", "finding", "remedy"),
     [
         ("kdref.lab.data.verify", lambda: {"digits.npy": "restore it so"}, "data", "restore it so"),
-        ("kdref.lab.doctor.OLDEST_TORCH", (99, 0), "torch", "make course"),
-        ("kdref.lab.doctor.PACKAGES", ["jupyterlab", "nowhere-to-be-found"], "packages", "make course"),
-        ("kdref.lab.doctor.GIGABYTE", 1e18, "disk", "make room"),
-        ("kdref.lab.doctor.GIGABYTE", 1e18, "memory", "close other programs"),
-        ("kdref.lab.course._notebooks_folder", lambda: ROOT / "kdref", "lessons", "git checkout -- notebooks"),
+        ("kdref.lab.course.doctor.OLDEST_TORCH", (99, 0), "torch", "make course"),
+        ("kdref.lab.course.doctor.PACKAGES", ["jupyterlab", "nowhere-to-be-found"], "packages", "make course"),
+        ("kdref.lab.course.doctor.GIGABYTE", 1e18, "disk", "make room"),
+        ("kdref.lab.course.doctor.GIGABYTE", 1e18, "memory", "close other programs"),
+        (
+            "kdref.lab.course.workspace._notebooks_folder",
+            lambda: ROOT / "kdref",
+            "lessons",
+            "git checkout -- notebooks",
+        ),
     ],
 )
 def test_the_doctor_names_what_is_wrong_and_the_remedy(

@@ -11,6 +11,7 @@ import pytest
 
 from kdref.__main__ import main
 from kdref.lab import course
+from kdref.lab.course import workspace
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in that is not this repository, with those lessons."""
-    monkeypatch.setattr(course, "_home", lambda: folder.parent)
-    monkeypatch.setattr(course, "_notebooks_folder", lambda: folder)
+    monkeypatch.setattr(workspace, "_home", lambda: folder.parent)
+    monkeypatch.setattr(workspace, "_notebooks_folder", lambda: folder)
     return folder.parent
 
 
@@ -63,7 +64,9 @@ def test_the_glossary_lies_where_lessons_link_to_and_is_opened_to_be_read(home: 
     (work / "GLOSSARY.md").write_text("my notes")
     assert course.make_copies(work) == []
     assert (work / "GLOSSARY.md").read_text() == "my notes"
-    overrides = json.loads((course.PACKAGE / "lab" / "jupyter" / "overrides.json").read_text(encoding="utf-8"))
+    overrides = json.loads(
+        (workspace.PACKAGE / "lab" / "course" / "jupyter" / "overrides.json").read_text(encoding="utf-8")
+    )
     assert overrides["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]["markdown"] == "Markdown Preview"
 
 
@@ -185,7 +188,7 @@ def test_work_lies_in_the_current_folder_when_installed_from_a_wheel(
 ) -> None:
     package = tmp_path / "site-packages" / "kdref"
     shutil.copytree(folder, package / "_notebooks")
-    monkeypatch.setattr(course, "PACKAGE", package)
+    monkeypatch.setattr(workspace, "PACKAGE", package)
     monkeypatch.chdir(tmp_path)
     assert course.work_folder() == tmp_path / "work"
     assert len(course.lessons()) == 2

@@ -133,13 +133,13 @@ def test_what_a_user_does_to_the_tensors_spoils_nothing() -> None:
 @pytest.mark.usefixtures("fresh")
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDREF_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"snippets\.tsv\.bz2 is missing.*build_data snippets"):
+    with pytest.raises(FileNotFoundError, match=r"snippets\.tsv\.bz2 is missing.*data.build snippets"):
         snippets()
     copied = Path(shutil.copy(ROOT / "data" / NAME, tmp_path))
     content = bytearray(copied.read_bytes())
     content[100_000] ^= 1
     copied.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged.*build_data snippets"):
+    with pytest.raises(ValueError, match=r"damaged.*data.build snippets"):
         snippets()
 
 

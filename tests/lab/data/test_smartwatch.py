@@ -196,11 +196,11 @@ def test_what_a_user_does_to_the_tensors_spoils_nothing() -> None:
 @pytest.mark.usefixtures("fresh")
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDREF_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"watch\.npy is missing.*build_data watch"):
+    with pytest.raises(FileNotFoundError, match=r"watch\.npy is missing.*data.build watch"):
         watch()
     copied = Path(shutil.copy(ROOT / "data" / "watch.npy", tmp_path))
     content = bytearray(copied.read_bytes())
     content[100_000] ^= 1
     copied.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged.*build_data watch"):
+    with pytest.raises(ValueError, match=r"damaged.*data.build watch"):
         watch()

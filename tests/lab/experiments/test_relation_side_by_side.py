@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from kdref.lab.experiments import relation_side_by_side
-from kdref.lab.experiments.relation_side_by_side import agreed, columns, figure, kinds, readme_table, runs
+from kdref.lab.experiments.relation_side_by_side import agreed, both_tables, columns, figure, kinds, runs
 
 GAINS = {  # over cross-entropy's 60 %, by group of seeds
     "cross-entropy | alone": (0, 0, 0),
@@ -22,7 +22,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seeds a group, for both students; the gains are those of cnn1d-8."""
 
     def load(name: str) -> pd.DataFrame:
-        assert name == "few_labels"
+        assert name == "relation_few_labels"
         rows = [
             {
                 "arm": f"{student} | {arm}",
@@ -96,7 +96,7 @@ def test_the_figure_shows_every_loss_and_each_arm_where_it_belongs() -> None:
 
 @pytest.mark.usefixtures("stored")
 def test_the_readme_gets_a_line_per_loss_and_a_column_per_student_and_mode() -> None:
-    head, rule, *lines = readme_table().splitlines()
+    head, rule, *lines = both_tables().splitlines()
     assert {line.count("|") for line in (head, rule, *lines)} == {7}
     assert len(lines) == len(kinds())
     assert "| soft targets | logits | 65.0 % ↑/= | - | 60.0 % ·/= | - |" in lines

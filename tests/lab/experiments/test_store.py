@@ -32,11 +32,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    return command.main(["patience", "--jobs", "1", *arguments])
+    return command.main(["response_patience", "--jobs", "1", *arguments])
 
 
 def pairs() -> set[tuple[int, str]]:
-    return {(run["seed"], run["arm"]) for run in (store.read("patience") or {"runs": []})["runs"]}
+    return {(run["seed"], run["arm"]) for run in (store.read("response_patience") or {"runs": []})["runs"]}
 
 
 def test_every_arm_meets_every_seed_and_is_stored_with_what_made_it(folder: Path) -> None:
@@ -72,12 +72,12 @@ def test_an_interrupted_experiment_loses_the_run_in_progress_only(
 
 def test_a_killed_process_leaves_a_whole_file(folder: Path) -> None:
     script = (
-        "import time; from kdref.lab.experiments import __main__ as command, patience\n"
+        "import time; from kdref.lab.experiments import __main__ as command, response_patience\n"
         "def slow(seed, arm):\n    time.sleep(0.01)\n    return {'accuracy': 0.5, 'padding': 'x' * 20_000}\n"
-        "patience.run = slow; command.main(['patience', '--jobs', '1'])"
+        "response_patience.run = slow; command.main(['response_patience', '--jobs', '1'])"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    path = folder / "results" / "patience.json"
+    path = folder / "results" / "response_patience.json"
     deadline = time.monotonic() + 60
     while not (path.is_file() and len(json.loads(path.read_text(encoding="utf-8"))["runs"]) >= 5):
         assert time.monotonic() < deadline, "no runs appeared"
@@ -90,14 +90,14 @@ def test_a_killed_process_leaves_a_whole_file(folder: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write("patience", [{"arm": "a", "seed": 0, "accuracy": 0.5}])
+    store.write("response_patience", [{"arm": "a", "seed": 0, "accuracy": 0.5}])
 
     def no_space(self: Path, *_: object, **__: object) -> int:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "write_text", no_space)
     with pytest.raises(OSError, match="No space left"):
-        store.write("patience", [])
+        store.write("response_patience", [])
     assert pairs() == {(0, "a")}
 
 
@@ -110,7 +110,7 @@ def test_other_code_is_refused_until_a_restart_sets_the_old_runs_aside(
     assert "--restart" in capsys.readouterr().out
     assert run("--seeds", "1000", "--restart") == 0
     assert min(seed for seed, _ in pairs()) == 1000
-    old = json.loads((folder / "results" / "patience.json.old").read_text(encoding="utf-8"))
+    old = json.loads((folder / "results" / "response_patience.json.old").read_text(encoding="utf-8"))
     assert len(old["runs"]) == 16
 
 
@@ -123,11 +123,11 @@ def test_comments_and_docstrings_leave_the_hash_alone_and_a_constant_changes_it(
 
 
 def test_an_experiment_that_is_unknown_or_was_never_run_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no experiment is named 'patient': there are .*'patience'"):
+    with pytest.raises(ValueError, match=r"no experiment is named 'patient': there are .*'response_patience'"):
         load("patient")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KDREF_DATA", str(tmp_path))
-        with pytest.raises(FileNotFoundError, match=r"python -m kdref\.lab\.experiments patience"):
+        with pytest.raises(FileNotFoundError, match=r"python -m kdref\.lab\.experiments response_patience"):
             provenance("response_patience")
 
 
@@ -145,7 +145,8 @@ def used_by_lessons() -> set[str]:
 
 
 def test_lessons_use_the_experiments_that_are_looked_at_below() -> None:
-    assert {"temperature", "response", "response_tuning", "patience", "balance"} <= used_by_lessons()
+    expected = {"soft_targets_temperature", "response_losses", "response_losses_tuning", "response_patience"}
+    assert {*expected, "response_balance"} <= used_by_lessons()
 
 
 @pytest.mark.parametrize("name", store.names())

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
-from kdref.language import KINDS, token_divergence
+from kdref.language.tokens import KINDS, token_divergence
 from tests import checks
 
 TEACHER = torch.logaddexp(hump(3, 1, words=15), hump(10, 1, words=15) + 0.7)

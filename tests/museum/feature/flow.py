@@ -95,16 +95,6 @@ def sum_over_entries(student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Te
 
 @exhibit(
     replaces=FLOW,
-    seen_in="HobbitLong/RepDistiller FSP and every direct form in float32",
-    killed_by=flow_tests("features_far_from_zero_keep_their_precision[flow]"),
-)
-def raw_products(student_pair: tuple[Tensor, Tensor], teacher_pair: tuple[Tensor, Tensor]) -> Tensor:
-    """PITFALLS 19: at mean 1000 the products are near a million, and what they differ by is rounded away."""
-    return F.mse_loss(right_matrix(*student_pair), right_matrix(*(maps.detach() for maps in teacher_pair)))
-
-
-@exhibit(
-    replaces=FLOW,
     seen_in="PITFALLS 21: the teacher is part of the graph",
     killed_by=flow_tests("gradients_reach_the_student_only"),
 )

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdref import language
 from tests.museum import exhibit
 
-DIVERGENCE, LOSS = "kdref.language.tokens:token_divergence", "kdref.language.tokens:token_loss"
+DIVERGENCE, LOSS = (f"kdref.language.tokens:{name}" for name in ("token_divergence", "token_loss"))
 right_divergence, right_loss = language.token_divergence, language.token_loss
 
 

@@ -37,5 +37,5 @@ def run(seed: int, arm: str) -> dict[str, float]:
 @functools.cache
 def chosen(student: str, name: str) -> float:
     """The setting of the highest mean validation accuracy, among the stored runs."""
-    means = load("response_tuning").groupby("arm")["accuracy"].mean()
+    means = load("response_losses_tuning").groupby("arm")["accuracy"].mean()
     return max(METHODS[name].settings, key=lambda setting: float(means[f"{student} | {name} | {setting:g}"]))
