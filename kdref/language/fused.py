@@ -50,7 +50,7 @@ def fused_linear_loss(
 
     Each chunk is projected and compared, and its gradient computed, in the forward pass: no ``(N, V)`` tensor ever
     exists. So it can be differentiated only once. Logits are never rounded to bfloat16, in which two sides that nearly
-    agree differ by rounding alone; their gradient is, and so is the weight's sum over chunks (0.3 % after sixteen).
+    agree differ by rounding alone; their gradient is, and so is the weight's sum over chunks (0.4 % off after sixteen).
     float16 is computed in float32, because small probabilities vanish in it. Under autocast hidden states and weight
     are in its dtype, like in ``nn.Linear``. On a GPU the first call compiles, once for each kind.
 
@@ -89,7 +89,9 @@ def fused_linear_loss(
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     hidden, targets = (side[0] if mask is None else side[0][mask] for side in (student, teacher))
     chunk = chunk_size or (max(1, CPU_LOGITS // sizes[0][1]) if hidden.device.type == "cpu" else GPU_TOKENS)
-    how = kind, mix or 0.0, temperature, chunk, torch.is_grad_enabled()
+    shares = mix or 0.0, 1 - (mix or 0.0)
+    logs = [math.log(share) if share > 0 else -math.inf for share in shares]
+    how = kind, (temperature, *shares, *logs), chunk, torch.is_grad_enabled()
     with torch.autocast(hidden.device.type, enabled=False):
         total: Tensor = _FusedLinear.apply(how, hidden, *student[1:], targets, *teacher[1:])
     return total / (max(len(hidden), 1) if num_tokens is None else num_tokens)
@@ -100,13 +102,14 @@ class _FusedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, how: Any, *tensors: Any) -> Tensor:
-        kind, mix, temperature, chunk, grad = how
+        kind, numbers, chunk, grad = how
         hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias = tensors
         wanted = [grad and needed for needed in ctx.needs_input_grad[1:4]]
         sums = [torch.zeros_like(x) if want else None for x, want in zip(tensors, wanted, strict=False)]
         dtype = torch.promote_types(hidden.dtype, torch.float32)
         if hidden.device.type == "cpu":
             chunk = max(1, min(chunk, len(hidden)))
+        made_in = hidden.dtype if any(wanted) else None
         students, teachers = (hidden.new_empty((chunk, len(weight)), dtype=dtype) for _ in range(2))
         total: Tensor = hidden.new_zeros((), dtype=dtype)
         for start in range(0, len(hidden), chunk):
@@ -114,8 +117,7 @@ class _FusedLinear(torch.autograd.Function):
             h, t = hidden[rows], teacher_hidden[rows]
             _project(h, weight, bias, students[: len(h)])
             _project(t, teacher_weight, teacher_bias, teachers[: len(h)])
-            what = kind, mix, temperature, hidden.dtype if any(wanted) else None
-            values, gradient = _compare_rows(what, students, teachers, len(h))
+            values, gradient = _compare_rows(kind, numbers, students, teachers, len(h), made_in)
             total += values.sum()
             if sums[0] is not None:
                 torch.mm(gradient, weight, out=sums[0][rows])
@@ -123,7 +125,7 @@ class _FusedLinear(torch.autograd.Function):
                 sums[1].addmm_(gradient.T, h)
             if sums[2] is not None:
                 sums[2] += gradient.sum(dim=0)
-        ctx.temperature = temperature
+        ctx.temperature = numbers[0]
         ctx.save_for_backward(*sums)
         return total
 
@@ -149,15 +151,18 @@ def _project(hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor
         logits += bias
 
 
-def _compare_rows(what: Any, students: Tensor, teachers: Tensor, rows: int) -> tuple[Tensor, Any]:
+def _compare_rows(
+    kind: str, numbers: Any, students: Tensor, teachers: Tensor, rows: int, made_in: torch.dtype | None
+) -> tuple[Tensor, Any]:
     """Compare the first rows of both blocks: in place on a CPU, compiled elsewhere if there is a compiler.
 
-    The compiled function gets all rows, whatever stands after the last token: one shape, so one compilation.
+    The compiled function gets all rows, whatever stands after the last token, and its numbers as tensors: so it is
+    compiled once, for a short last chunk and for a temperature that changes too.
     """
-    kind = what[0]
     if _compiles_on(students.device) and kind not in NOT_COMPILED:
+        scalars = [torch.full((), x, dtype=students.dtype, device=students.device) for x in numbers]
         try:
-            values, gradient = _compiled(kind)(*what, students, teachers, False)
+            values, gradient = _compiled(kind)(kind, scalars, students, teachers, made_in, False)
             return values[:rows], None if gradient is None else gradient[:rows]
         except torch.OutOfMemoryError:
             raise
@@ -165,7 +170,7 @@ def _compare_rows(what: Any, students: Tensor, teachers: Tensor, rows: int) -> t
             NOT_COMPILED.add(kind)
             reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             warnings.warn(f"fused_linear_loss runs uncompiled, which takes longer: {reason}", stacklevel=2)
-    return _compare(*what, students[:rows], teachers[:rows], True)
+    return _compare(kind, numbers, students[:rows], teachers[:rows], made_in, True)
 
 
 def _compiles_on(device: torch.device) -> bool:
@@ -181,13 +186,14 @@ def _compiled(kind: str) -> Callable[..., tuple[Tensor, Any]]:
 
 
 def _compare(
-    kind: str, mix: float, temperature: float, dtype: torch.dtype | None, z: Tensor, y: Tensor, in_place: bool
+    kind: str, numbers: Any, z: Tensor, y: Tensor, made_in: torch.dtype | None, in_place: bool
 ) -> tuple[Tensor, Any]:
-    """Divergence of each token, and its gradient with respect to the student's softened logits z, in a dtype if any.
+    """Divergence of each token, and its gradient with respect to the student's softened logits, made in a dtype if any.
 
-    With Q = softmax(z), the chain rule makes of t = q ∂D/∂q, word by word, the gradient t - q Σ t. What is no longer
-    needed is overwritten, z and y only if ``in_place``.
+    With Q the softmax of z, the chain rule makes of t = q ∂D/∂q, word by word, the gradient t - q Σ t. What is no
+    longer needed is overwritten, z and y only if ``in_place``.
     """
+    temperature, share, rest, log_share, log_rest = numbers
     log_q, log_p = (_log_softmax(x, temperature, x if in_place else None) for x in (z, y))
     if kind == "forward":  # D = Σ p log p/q, t = -p
         p = log_p.exp()
@@ -203,14 +209,13 @@ def _compare(
         value = gap.abs_()
     else:
         own, other = (log_q, log_p) if kind == "skew_reverse" else (log_p, log_q)
-        log_share, log_rest = (math.log(share) if share > 0 else -math.inf for share in (mix, 1 - mix))
         log_m = torch.logaddexp(own + log_share, other + log_rest)
         q = log_q.exp()
         if kind == "jensen_shannon":  # D = β Σ p log p/m + (1-β) Σ q log q/m, t = (1-β) q log q/m
-            t = log_q.sub_(log_m).mul_(q).mul_(1 - mix)
-            value = log_m.neg_().add_(log_p).mul_(log_p.exp_()).mul_(mix).add_(t)
+            t = log_q.sub_(log_m).mul_(q).mul_(rest)
+            value = log_m.neg_().add_(log_p).mul_(log_p.exp_()).mul_(share).add_(t)
         elif kind == "skew_forward":  # D = Σ p log p/m, t = -(1-α) p q/m
-            t = log_q.add_(log_p).sub_(log_m).exp_().mul_(mix - 1)
+            t = log_q.add_(log_p).sub_(log_m).exp_().mul_(-rest)
             value = log_m.neg_().add_(log_p).mul_(log_p.exp_())
         else:  # D = Σ q log q/m, t = q log q/m - α q q/m
             log_ratio = log_q.sub_(log_m)
@@ -219,14 +224,14 @@ def _compare(
     values = value.sum(dim=-1)
     if kind != "jensen_shannon":
         values = values.masked_fill(values > 1e18, math.inf)  # a word that the other side lacks
-    if dtype is None:
+    if made_in is None:
         return values, None
-    return values, t.addcmul_(q, t.sum(dim=-1, keepdim=True), value=-1).to(dtype)
+    return values, t.addcmul_(q, t.sum(dim=-1, keepdim=True), value=-1).to(made_in)
 
 
-def _log_softmax(logits: Tensor, temperature: float, out: Tensor | None) -> Tensor:
+def _log_softmax(logits: Tensor, temperature: Any, out: Tensor | None) -> Tensor:
     """-inf becomes the lowest number, whose product with a probability of 0 is 0."""
-    if temperature != 1:
+    if out is None or temperature != 1:
         logits = torch.div(logits, temperature, out=out)
     return torch.log_softmax(logits, dim=-1, out=out).clamp_(min=torch.finfo(logits.dtype).min)
 

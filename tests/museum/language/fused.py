@@ -7,10 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref import language
+from kdref.language import fused
 from tests.museum import exhibit
 
 FUSED = "kdref.language.fused:fused_linear_loss"
+PROJECT, COMPARE, ROWS = (f"kdref.language.fused:{name}" for name in ("_project", "_compare", "_compare_rows"))
 right_loss, right_fused = language.token_loss, language.fused_linear_loss
+right_compare, right_rows = fused._compare, fused._compare_rows
 
 
 @exhibit(
@@ -84,16 +87,56 @@ def second_derivative_is_silent(*tensors: Tensor, **how: Any) -> Tensor:
 
 
 @exhibit(
-    replaces=FUSED,
-    seen_in="linkedin/Liger-Kernel #1432, and ours until it was measured",
+    replaces=PROJECT,
+    seen_in="linkedin/Liger-Kernel #1432: the product is bfloat16, and is converted after it was rounded",
     killed_by=(
-        "heart/language/test_fused_precision.py::test_gradients_in_bfloat16_are_right_to_half_a_percent[10.0-forward-None]",
-        "heart/language/test_fused_precision.py::test_the_sum_of_sixteen_chunks_in_bfloat16_is_right_to_a_percent",
+        "heart/language/test_fused_precision.py::test_gradients_in_bfloat16_are_right_to_half_a_percent[forward-None-10.0-cpu]",
+        "heart/language/test_fused_precision.py::test_the_sum_of_sixteen_chunks_in_bfloat16_is_right_to_a_percent[3.0-cpu]",
     ),
 )
-def logits_rounded_to_bfloat16(
-    student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor, **how: Any
-) -> Tensor:
-    """The product is rounded before the softmax: where two sides nearly agree, their difference is rounding."""
-    how.pop("chunk_size", None)
-    return right_loss(student @ weight.T, teacher @ teacher_weight.T, **how)
+def rounded_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor) -> None:
+    """A softmax in float32 comes too late: a student that is nearly there gets the rounding for a gradient."""
+    logits.copy_(F.linear(hidden, weight, bias))
+
+
+@exhibit(
+    replaces=ROWS,
+    seen_in="a likely slip: the whole block counts, and not the tokens that are in it",
+    killed_by=(
+        "heart/language/test_fused_compiled.py::test_compiled_once_it_is_the_dense_form_for_any_number_of_tokens[forward-None]",
+    ),
+)
+def what_stands_after_the_last_token_counts(
+    kind: str, numbers: Any, students: Tensor, teachers: Tensor, rows: int, made_in: torch.dtype | None
+) -> tuple[Tensor, Any]:
+    """The last chunk is padded with the one before it, whose tokens count twice in the value."""
+    _, gradient = right_rows(kind, numbers, students, teachers, rows, made_in)
+    values, _ = right_rows(kind, numbers, students.clone(), teachers.clone(), len(students), None)
+    return values, gradient
+
+
+@exhibit(
+    replaces=COMPARE,
+    seen_in="a likely slip: the sum over words that makes a gradient of logits is that of the value",
+    killed_by=(
+        "heart/language/test_fused.py::test_equals_the_dense_form_in_value_and_in_every_gradient[None-True-forward-None]",
+        "heart/language/test_fused.py::test_gradcheck[total_variation-None]",
+    ),
+)
+def gradient_of_the_probabilities(*arguments: Any) -> tuple[Tensor, Any]:
+    """Probabilities add up to one, so logits have a gradient that adds up to zero: this one does not."""
+    values, gradient = right_compare(*arguments)
+    return values, None if gradient is None else gradient - values[:, None] / gradient.shape[1]
+
+
+@exhibit(
+    replaces="kdref.language.fused:_compiled",
+    seen_in="a likely slip: one compiled function for all kinds, of which torch keeps eight compilations",
+    killed_by=("heart/language/test_fused_compiled.py::test_each_kind_has_its_own_compilations",),
+)
+def one_for_all_kinds(kind: str) -> Any:
+    """Whoever compares the kinds gets the last ones uncompiled, and nobody says so."""
+    return torch.compile(right_compare)
+
+
+one_for_all_kinds.cache_clear = lambda: None
