@@ -63,7 +63,20 @@ def main() -> int:
 
 def examine() -> Iterator[Finding]:
     """Make the findings one by one, the benchmark last."""
-    for check in (_kdref, _system, _torch, _torchvision, _packages, _threads, _memory, _disk, _data, _lessons, _speed):
+    for check in (
+        _kdref,
+        _system,
+        _torch,
+        _torchvision,
+        _packages,
+        _threads,
+        _memory,
+        _disk,
+        _data,
+        _encoder,
+        _lessons,
+        _speed,
+    ):
         yield check()
 
 
@@ -137,6 +150,18 @@ def _data() -> Finding:
         remedy = "; ".join(wrong.values())
         return Finding("data", f"missing or damaged: {', '.join(wrong)}", remedy)
     return Finding("data", f"{', '.join(found)} as published")
+
+
+def _encoder() -> Finding:
+    from kdref.lab.models import sentence_encoder
+
+    if _version("transformers") is None or importlib.util.find_spec(sentence_encoder.PACKAGE) is None:
+        return Finding("encoder", f"not installed; only lesson 11 needs it: {sentence_encoder.INSTALL}")
+    try:
+        sentence_encoder.source()
+    except (OSError, ValueError) as error:
+        return Finding("encoder", "missing or damaged", str(error))
+    return Finding("encoder", f"{sentence_encoder.NAME} as published")
 
 
 def _lessons() -> Finding:

