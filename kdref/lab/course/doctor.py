@@ -24,7 +24,7 @@ __all__ = ["Finding", "examine", "main"]
 OLDEST_TORCH = (2, 9)
 PACKAGES = [  # what pyproject.toml calls kdref[lab]; a test holds the two together
     *("torchvision", "jupyterlab", "matplotlib", "ipywidgets", "anywidget", "jupytext", "nbclient", "numpy"),
-    *("scipy", "pandas", "torchmetrics", "joblib", "tqdm", "psutil", "safetensors"),
+    *("scipy", "pandas", "torchmetrics", "joblib", "tqdm", "psutil", "safetensors", "filelock"),
 ]
 BENCHMARK_SECONDS = 5.0
 GIGABYTE = 1e9
@@ -150,6 +150,15 @@ def _data() -> Finding:
         remedy = "; ".join(wrong.values())
         return Finding("data", f"missing or damaged: {', '.join(wrong)}", remedy)
     return Finding("data", f"{', '.join(found)} as published")
+
+
+def _results() -> Finding:
+    store = importlib.import_module("kdref.lab.experiments.store")
+    found = {name: store.verify(name) for name in store.names()}
+    wrong = {name: problem for name, problem in found.items() if problem}
+    if wrong:
+        return Finding("results", f"missing or damaged: {', '.join(wrong)}", "; ".join(wrong.values()))
+    return Finding("results", f"{len(found)} experiments, all runs as stored")
 
 
 def _encoder() -> Finding:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_socket
 import torch
@@ -62,14 +63,28 @@ def test_the_environment_sets_seed_jobs_and_progress(monkeypatch: pytest.MonkeyP
     ("variable", "value", "read"),
     [
         ("KDREF_SEED", "-1", session.base_seed),
-        ("KDREF_SEED", "x", session.base_seed),
+        ("KDREF_SEED", "abc", session.base_seed),
+        ("KDREF_SEED", "1.5", session.base_seed),
+        ("KDREF_SEED", str(2**32), session.base_seed),
+        ("KDREF_SEED", "9" * 5000, session.base_seed),
         ("KDREF_JOBS", "0", session.jobs),
+        ("KDREF_JOBS", "-2", session.jobs),
+        ("KDREF_JOBS", "all", session.jobs),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch, variable, value, read) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=f"{variable} must be a whole number .* got '{value}'"):
+    with pytest.raises(ValueError, match=f"^{variable} must be a whole number .* got '{value}': change or unset it$"):
         read()
+
+
+def test_the_largest_base_seed_leaves_room_for_the_seeds_that_lessons_count_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KDREF_SEED", str(session.LARGEST_SEED))
+    np.random.RandomState(session.base_seed() + 1_000_000)
+    with pytest.raises(ValueError, match="between 0 and"):
+        np.random.RandomState(2**32)
 
 
 def test_the_doctor_reports_what_a_bug_report_needs(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
