@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from kdref.__main__ import exit_with
 from kdref.lab.course.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
 from kdref.lab.data.files import write_whole
 from kdref.lab.training import session
@@ -265,4 +266,4 @@ def _this_python() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

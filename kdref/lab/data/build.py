@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdref.__main__ import exit_with
 from kdref.lab.data import FILES, data_folder
 from kdref.lab.data.build_snippets import snippets
 from kdref.lab.data.build_watch import watch
@@ -88,4 +89,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

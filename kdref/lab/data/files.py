@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FILES", "DataFile", "data_file", "data_folder", "write_whole"]
+__all__ = ["FILES", "DataFile", "data_file", "data_folder", "temporary_beside", "write_whole"]
 
 
 class DataFile(NamedTuple):
@@ -79,14 +79,27 @@ def data_file(name: str) -> Path:
 def write_whole(path: Path, content: bytes) -> Path:
     """Write a file so that a reader, or a crash, finds the old content or the new, never a part.
 
-    What a process that was killed in the middle left behind is cleared by the next that writes the same file.
-
     Args:
         path: The file; its folder is made if need be.
         content: What it shall hold.
 
     Returns:
         The path.
+    """
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name of this process's own beside a file, after clearing what killed processes have left there.
+
+    Args:
+        path: The file; its folder is made if need be.
     """
     import psutil
 
@@ -95,10 +108,4 @@ def write_whole(path: Path, content: bytes) -> Path:
         writer = re.fullmatch(r"(\d+)\.tmp", left.name.removeprefix(f".{path.name}."))
         if writer and not psutil.pid_exists(int(writer[1])):
             left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        return temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

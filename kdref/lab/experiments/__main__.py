@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from kdref.__main__ import exit_with
 from kdref.lab.experiments import store
 from kdref.lab.training import session
 from kdref.lab.training.seeds import run_many
@@ -86,4 +87,4 @@ def run_missing(name: str, base_seeds: Sequence[int], *, jobs: int, restart: boo
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdref.__main__ import exit_with
 from kdref.lab import data, models
 from kdref.lab.data.files import write_whole
 from kdref.lab.training.batches import Batches
@@ -192,4 +193,4 @@ def _about(name: str) -> Checkpoint:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -21,6 +21,7 @@ from kdref.lab.models import sentence_encoder
 from kdref.lab.training import session
 
 ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = sorted(ROOT.glob("kdref/**/*.py"))
 
 
 @pytest.fixture
@@ -214,3 +215,30 @@ def test_a_notebook_starts_without_the_compiler_and_the_statistics_package() -> 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "kdref.lab.report" in done.stdout.split()
     assert {"torch._inductor", "scipy.stats", "transformers"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the reader is a shell's")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["kdref lessons", "kdref doctor", "kdref.lab.experiments"])
+def test_a_reader_that_goes_away_ends_a_command_in_silence(command: str, unbuffered: str) -> None:
+    line = f"{sys.executable} -m {command} | true; echo ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_every_command_line_ends_so() -> None:
+    parts = [path.read_text(encoding="utf-8").partition('\nif __name__ == "__main__":\n') for path in PACKAGE]
+    ends = [end for _, found, end in parts if found]
+    assert ends.count("    exit_with(main)\n") == 7
+    assert len(ends) == 8  # and one prints a table for a page of ours
+
+
+def test_a_command_that_is_read_ends_with_its_code_and_its_errors_are_seen() -> None:
+    for code, end in (("None", 0), ("3", 3), ("'why'", 1)):
+        script = f"from kdref.__main__ import exit_with; exit_with(lambda: print('said') or {code})"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (end, "said\n")
+    script = "from kdref.__main__ import exit_with; exit_with(lambda: 1 / 0)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert "ZeroDivisionError" in done.stderr
