@@ -545,9 +545,10 @@ assert (held["dense"] > 8 * held["fused"]).all()
 print("the dense form holds more than eight times as much at every size: yes")
 
 # %% [markdown]
-# At 2,048 tokens and 128,000 words it is about 30 times less, and faster as well, since what fits into the processor's
-# cache need not be fetched again: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m kdref.lab.bench
-# vocabulary`). Liger Kernel (2024) made this form known.
+# At 2,048 tokens and 128,000 words it is about 30 times less, and on a processor faster as well, since the same memory
+# is used again instead of being asked for anew: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m
+# kdref.lab.bench vocabulary`). Liger Kernel (2024) made this form known, on GPUs, where it is mostly used; there
+# `python -m kdref.lab.bench gpu` compares the two.
 #
 # **Or keep less of the teacher.** Its distribution can be computed once and stored. All of it is too much; the
 # likeliest k words and how much all others have together take six bytes per word. What is dropped matters:

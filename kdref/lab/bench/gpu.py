@@ -80,6 +80,7 @@ def vocabulary_table(
                     "dense": partial(dense, kind=kind, mix=mix),
                 }
                 calls = {form: partial(value_and_gradients, loss, *inputs) for form, loss in forms.items()}
+                torch.compiler.reset()  # or a second shape gets code for any shape, and a ninth none at all
                 cells = _measure(calls, ROUNDS, device)
                 lines.append([name, str(shape), _name(dtype), *(cells.get(f, "-") for f in ("ours", "liger", "dense"))])
     return timing.markdown(["loss", "(N, H, H', V)", "type", "ours", "liger", "dense"], lines)
@@ -135,7 +136,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def _rate(dtype: torch.dtype) -> str:
     """How fast the GPU multiplies, which bounds the fused loss."""
-    a = torch.ones(8192, 8192, device="cuda", dtype=dtype)
+    a = torch.randn(8192, 8192, device="cuda", dtype=dtype)  # of equal numbers a GPU multiplies more
     seconds = timing.interleaved({"multiply": partial(_finished, lambda: a @ a, "cuda")}, repeats=10)
     rate = 2 * 8192**3 / statistics.median(seconds["multiply"]) / 1e12
     return f"Products of matrices in {_name(dtype)}: {rate:.0f} TFLOP/s"
