@@ -1,23 +1,29 @@
-"""The learner's side of the course: their own copies of the lessons, and JupyterLab on top of them.
+"""The learner's side of the course: their own copies of the lessons.
 
 Lesson: notebooks/00_start_here.ipynb.
 """
 
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-__all__ = ["Lesson", "lesson_table", "lessons", "make_copies", "reset", "reset_all", "start", "work_folder"]
+__all__ = [
+    "Lesson",
+    "find_all",
+    "home_folder",
+    "lesson_table",
+    "lessons",
+    "make_copies",
+    "reset",
+    "reset_all",
+    "work_folder",
+]
 
 PACKAGE = Path(__file__).resolve().parents[2]
 GLOSSARY = "GLOSSARY.md"  # beside the lessons
@@ -78,9 +84,33 @@ def lesson_table(folder: Path | None = None) -> str:
     return "\n".join(lines)
 
 
+def find_all(wanted: Sequence[str], among: list[Lesson]) -> list[Lesson]:
+    """Look lessons up by number or topic.
+
+    Args:
+        wanted: What to look up.
+        among: The lessons there are.
+
+    Raises:
+        ValueError: If there is no such lesson; names all that are wrong.
+    """
+    names = {name: lesson for lesson in among for name in (lesson.number, lesson.topic, lesson.path.stem)}
+    found = {word: names.get(word.removesuffix(".ipynb")) or names.get(word and word.zfill(2)) for word in wanted}
+    if unknown := [word for word, lesson in found.items() if lesson is None]:
+        there = ", ".join(lesson.path.stem for lesson in among)
+        raise ValueError(f"no lesson {', '.join(map(repr, unknown))}: there are {there}")
+    return [lesson for lesson in found.values() if lesson is not None]
+
+
+def home_folder() -> Path:
+    """What ``work`` lies in."""
+    repository = PACKAGE.parent
+    return repository if (repository / "notebooks").is_dir() and (repository / "tasks.py").is_file() else Path.cwd()
+
+
 def work_folder() -> Path:
     """The learner's folder: ``work`` in the repository, or in the current folder when kdref came as a wheel."""
-    return _home() / "work"
+    return home_folder() / "work"
 
 
 def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
@@ -139,7 +169,7 @@ def reset_all(
         ValueError: If there is no such lesson; names all that are wrong.
     """
     work, there = work or work_folder(), lessons(folder)
-    tracked = dict.fromkeys(_find_all(wanted, there))
+    tracked = dict.fromkeys(find_all(wanted, there))
     return ((work / lesson.path.name, _reset(lesson.path, work / lesson.path.name)) for lesson in tracked)
 
 
@@ -151,78 +181,9 @@ def _reset(tracked: Path, mine: Path) -> Path | None:
     return backup
 
 
-def start(*, lesson: str = "00", browser: bool = True) -> int:
-    """Open JupyterLab on the learner's copies, for this computer only, with Jupyter's token.
-
-    Args:
-        lesson: Number or topic of the lesson to open.
-        browser: False prints the address instead; so does a Linux machine without a display.
-
-    Returns:
-        Jupyter's exit code.
-
-    Raises:
-        ImportError: If JupyterLab is not installed.
-        ValueError: If there is no such lesson.
-    """
-    if importlib.util.find_spec("jupyterlab") is None:
-        raise ImportError("JupyterLab is not installed")
-    (found,) = _find_all([lesson], lessons())
-    notebook = work_folder() / found.path.name
-    made = make_copies(work_folder())
-    print(f"Your copies of the lessons are in {work_folder()} ({len(made)} new). They are never overwritten.")
-    command = _jupyter(notebook, browser=browser and _has_display())
-    if "--no-browser" in command:
-        print("Open the address with 127.0.0.1 that Jupyter prints below; the token in it is your key.", flush=True)
-    if os.name == "posix":
-        os.chdir(_home())
-        os.execv(command[0], command)  # this process becomes the server, so that signals reach it
-    return _wait(subprocess.Popen(command, cwd=_home()))
-
-
-def _jupyter(notebook: Path, *, browser: bool) -> list[str]:
-    address = "/lab/tree/" + quote(notebook.relative_to(_home()).as_posix())  # what it opens, or prints for you to open
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={_home()}", f"--LabApp.default_url={address}"]
-    command += ["--ServerApp.ip=127.0.0.1"]
-    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
-    command += [
-        f"--LabApp.app_settings_dir={Path(__file__).parent / 'jupyter'}"
-    ]  # overrides.json: and don't ask about news
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # containers have no other user, and Jupyter refuses root otherwise
-    return command if browser else [*command, "--no-browser"]
-
-
-def _wait(server: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return server.wait()
-        except KeyboardInterrupt:  # Jupyter got it too, and asks whether to stop
-            continue
-
-
-def _has_display() -> bool:
-    graphical = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(graphical) or not sys.platform.startswith("linux")
-
-
-def _home() -> Path:
-    repository = PACKAGE.parent
-    return repository if (repository / "notebooks").is_dir() and (repository / "tasks.py").is_file() else Path.cwd()
-
-
 def _notebooks_folder() -> Path:
     shipped = PACKAGE / "_notebooks"
     return shipped if shipped.is_dir() else PACKAGE.parent / "notebooks"
-
-
-def _find_all(wanted: Sequence[str], among: list[Lesson]) -> list[Lesson]:
-    names = {name: lesson for lesson in among for name in (lesson.number, lesson.topic, lesson.path.stem)}
-    found = {word: names.get(word.removesuffix(".ipynb")) or names.get(word and word.zfill(2)) for word in wanted}
-    if unknown := [word for word, lesson in found.items() if lesson is None]:
-        there = ", ".join(lesson.path.stem for lesson in among)
-        raise ValueError(f"no lesson {', '.join(map(repr, unknown))}: there are {there}")
-    return [lesson for lesson in found.values() if lesson is not None]
 
 
 def _read(path: Path) -> Lesson:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in that is not this repository, with those lessons."""
-    monkeypatch.setattr(workspace, "_home", lambda: folder.parent)
+    monkeypatch.setattr(workspace, "home_folder", lambda: folder.parent)
     monkeypatch.setattr(workspace, "_notebooks_folder", lambda: folder)
     return folder.parent
 
@@ -123,12 +122,12 @@ def test_reset_does_nothing_at_all_when_one_of_several_names_is_wrong(
 
 
 @pytest.mark.parametrize("name", ["", " ", ".ipynb", "-1", "000", "1.5", "01_", "../01_soft_targets"])
-def test_what_names_no_lesson_is_refused(home: Path, jupyter: list[str], name: str) -> None:
+def test_what_names_no_lesson_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(os, "execv", lambda program, command: pytest.fail("started"))
     for call in (lambda: course.reset(name), lambda: course.start(lesson=name)):
         with pytest.raises(ValueError, match=re.escape(f"no lesson {name!r}: there are 00_start_here")):
             call()
     assert not course.work_folder().exists()
-    assert jupyter == []
 
 
 @pytest.mark.parametrize("name", ["1", "01", "soft_targets", "01_soft_targets", "01_soft_targets.ipynb"])
@@ -227,58 +226,6 @@ def test_the_table_has_number_topic_question_and_measured_minutes(folder: Path) 
 def test_no_lessons_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="git checkout -- notebooks"):
         course.lessons(tmp_path)
-
-
-@pytest.fixture
-def jupyter(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The words of the command that would have been started."""
-    words: list[str] = []
-
-    class Server:
-        def __init__(self, command: list[str], cwd: Path) -> None:
-            words.extend(command)
-
-        def wait(self) -> int:
-            return 0
-
-    monkeypatch.setattr(os, "execv", lambda program, command: words.extend(command))
-    monkeypatch.setattr(subprocess, "Popen", Server)
-    monkeypatch.setattr(os, "chdir", lambda path: None)
-    return words
-
-
-def test_start_opens_my_copy_on_this_computer_only(jupyter: list[str], home: Path) -> None:
-    main(["start", "--lesson", "01", "--no-browser"])
-    assert f"--ServerApp.root_dir={home}" in jupyter
-    assert "--LabApp.default_url=/lab/tree/work/01_soft_targets.ipynb" in jupyter
-    assert (home / "work" / "01_soft_targets.ipynb").exists()
-    assert "--ServerApp.ip=127.0.0.1" in jupyter
-    assert not [word for word in jupyter if "token" in word or "password" in word]
-    settings = next(word for word in jupyter if word.startswith("--LabApp.app_settings_dir=")).partition("=")[2]
-    overrides = json.loads(Path(settings, "overrides.json").read_text(encoding="utf-8"))
-    assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"  # or Jupyter asks first
-    assert "--no-browser" in jupyter
-
-
-@pytest.mark.parametrize(("display", "opens"), [("", False), (":0", True)])
-def test_start_prints_the_address_where_there_is_no_display(
-    jupyter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], display: str, opens: bool
-) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("DISPLAY", display)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    main(["start"])
-    assert ("--no-browser" not in jupyter) == opens
-    assert ("Open the address" not in capsys.readouterr().out) == opens
-
-
-def test_start_without_jupyterlab_says_what_to_install(
-    jupyter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["start"]) == 1
-    assert "kdref[lab]" in capsys.readouterr().err
-    assert jupyter == []
 
 
 def test_work_lies_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
