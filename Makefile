@@ -2,9 +2,10 @@
 PYTHON ?= python3
 SEEDS ?= 0 1000 2000
 
-.PHONY: course test notebooks claims
+.PHONY: course test notebooks claims constraints
 
 course: ; $(PYTHON) tasks.py course
 test: ; $(PYTHON) tasks.py test
 notebooks: ; $(PYTHON) tasks.py notebooks $(LESSONS)
 claims: ; $(PYTHON) tasks.py claims --seeds $(SEEDS)
+constraints: ; $(PYTHON) tasks.py constraints

@@ -1,4 +1,4 @@
-"""The project's commands, on every system: ``python3 tasks.py course``, ``test``, ``notebooks`` or ``claims``.
+"""The project's commands, on every system: ``python3 tasks.py course``, ``test``, ``notebooks``, ...
 
 Standard library only: this file makes the environment in which everything else runs.
 """
@@ -9,6 +9,8 @@ import argparse
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+CONSTRAINTS = Path("constraints.txt")
 STAMP = VENV / ".kdref-installed"  # written last: an interrupted installation has none and is repeated
 OLDEST_PYTHON = (3, 11)
 PARALLEL = ["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", "--durations=15"]
@@ -57,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="execute the lessons with other seeds: do their claims hold?")
     claims.add_argument("--seeds", nargs="+", default=["0", "1000", "2000"], metavar="SEED")
     claims.set_defaults(command=run_claims)
+    constraints = commands.add_parser("constraints", help="try the newest versions, and write them down if all passes")
+    constraints.set_defaults(command=run_constraints)
     return top
 
 
@@ -116,6 +121,32 @@ def run_claims(options: argparse.Namespace) -> int:
     return subprocess.run(claims, env=environment()).returncode
 
 
+def run_constraints(options: argparse.Namespace) -> int:
+    """Install the newest versions that the requirements allow, run every check, and write them down if all pass."""
+    old = CONSTRAINTS.read_bytes()
+    CONSTRAINTS.write_text("# none: the newest are tried\n", encoding="utf-8")
+    try:
+        if not options.no_venv and VENV.exists():
+            shutil.rmtree(VENV)
+        code = run_test(options)
+        if code == 0:
+            CONSTRAINTS.write_text(frozen(prepare(options)), encoding="utf-8")
+    finally:
+        if CONSTRAINTS.read_text(encoding="utf-8").startswith("# none"):
+            CONSTRAINTS.write_bytes(old)
+    return code
+
+
+def frozen(python: str) -> str:
+    """The versions of everything installed there, as constraints."""
+    freeze = [python, "-m", "pip", "freeze", "--exclude-editable", "--disable-pip-version-check"]
+    lines = subprocess.run(freeze, check=True, capture_output=True, text=True).stdout.splitlines()
+    pinned = [line.partition("+")[0] for line in lines if re.fullmatch(r"[\w.-]+==[\w.+!-]+", line)]  # no "+cpu"
+    versions = sorted(pinned, key=str.lower)
+    head = "# The versions that all tests passed with; make course and make test install these.\n"
+    return head + "# Written by: python tasks.py constraints\n" + "\n".join(versions) + "\n"
+
+
 def prepare(options: argparse.Namespace) -> str:
     """Return the Python to use, after installing what it needs if that has changed since the last time."""
     if options.no_venv:
@@ -130,7 +161,8 @@ def prepare(options: argparse.Namespace) -> str:
     STAMP.unlink(missing_ok=True)
     make_venv()
     install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-    subprocess.run([*install, "--no-compile", "-r", "requirements.txt", "-e", "."], check=True)
+    files = ["-c", str(CONSTRAINTS), "-r", "requirements.txt", "-e", "."]
+    subprocess.run([*install, "--no-compile", *files], check=True)
     compileall = [str(python), "-m", "compileall", "-qq", "-j", "0", "-x", RARELY_IMPORTED, str(VENV)]
     subprocess.run(compileall)  # on every core, where pip takes one; what can't be compiled is no error
     STAMP.write_text(wanted, encoding="utf-8")
@@ -152,7 +184,7 @@ def make_venv() -> None:
 
 def fingerprint() -> str:
     """Hash what an installation depends on: the requirements, the interpreter and the folder."""
-    parts = [Path("requirements.txt").read_bytes(), Path("pyproject.toml").read_bytes()]
+    parts = [Path(name).read_bytes() for name in ("requirements.txt", "pyproject.toml", CONSTRAINTS)]
     parts += [sys.version.encode(), str(ROOT).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import os
 from pathlib import Path
 
 import torch
@@ -18,12 +19,33 @@ OPTIONS |= {"batch-size": 64, "soft-weight": 0.9, "temperature": 4.0, "image-siz
 FLOATS = v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
+class Images(datasets.ImageFolder):
+    """An ImageFolder that passes over what is hidden: .ipynb_checkpoints is no class, ._cat.jpg no image."""
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        names = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        if len(names) < 2:
+            raise ValueError(f"{directory} needs a folder of images per class, of two or more classes: found {names}")
+        return names, {name: number for number, name in enumerate(names)}
+
+
 def load(folder: Path, size: int) -> tuple[Subset[object], Subset[object], int]:
+    def is_image(path: str) -> bool:
+        hidden = any(part[0] == "." for part in Path(path).relative_to(folder).parts)
+        return datasets.folder.is_image_file(path) and not hidden
+
     cuts = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()], [v2.Resize(size), v2.CenterCrop(size)]
     parts = [folder / "train", folder / "val"] if (folder / "val").is_dir() else [folder] * 2
-    train, val = (datasets.ImageFolder(p, v2.Compose([*cut, *FLOATS])) for p, cut in zip(parts, cuts, strict=True))
-    if len(train.classes) < 2 or train.classes != val.classes:
-        raise ValueError(f"needs two or more classes, the same in train/ and val/: {train.classes}, {val.classes}")
+    train, val = (
+        Images(p, v2.Compose([*cut, *FLOATS]), is_valid_file=is_image) for p, cut in zip(parts, cuts, strict=True)
+    )
+    if train.classes != val.classes:
+        raise ValueError(f"train/ and val/ need the same classes: {train.classes}, {val.classes}")
+    for path in dict.fromkeys(path for path, _ in train.samples + val.samples):  # now, not after hours of training
+        try:
+            train.loader(path)
+        except Exception as error:  # there are many ways for a file to be damaged
+            raise ValueError(f"{path} cannot be read: {error}") from error
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0)).tolist()
     held_out = [] if parts[0] != parts[1] else order[: max(1, len(order) // 5)]
     return Subset(train, order[len(held_out) :]), Subset(val, held_out or range(len(val))), len(train.classes)
@@ -44,23 +66,48 @@ def train(model: Module, data: Subset[object], options: argparse.Namespace, teac
     lab.fit(step, model, batches, torch.optim.AdamW(model.parameters()), epochs=options.epochs)
 
 
+def read(file: str, teacher: Module, options: argparse.Namespace) -> None:
+    try:
+        teacher.load_state_dict(torch.load(file, options.device, weights_only=True))
+    except Exception as error:
+        raise ValueError(f"{file} holds no weights of {options.teacher}: {error}") from error
+    if not all(tensor.isfinite().all() for tensor in teacher.state_dict().values()):
+        raise ValueError(f"{file} holds weights that are not finite")
+
+
+def rehearse(teacher: Module, student: Module, images: int, options: argparse.Namespace) -> None:
+    """Train copies on noise for one step: what a model refuses, a size say, is found before hours of training."""
+    size, short = options.image_size, copy.copy(options)
+    short.epochs, short.workers = min(options.epochs, 1), min(options.workers, 0)
+    noise = [(torch.randn(3, size, size), number) for number in range(min(2, images))]
+    for name, model in {options.teacher: teacher, options.student: student}.items():
+        try:
+            train(copy.deepcopy(model), noise, short, copy.deepcopy(teacher).eval().requires_grad_(False))
+        except Exception as error:
+            raise ValueError(f"{name} at --image-size {size} cannot be trained with these options: {error}") from error
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("folder", type=Path)
     for name, default in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=" ")
     options = parser.parse_args(arguments)
-    found = torch.accelerator.current_accelerator(check_available=True) or "cpu"
-    options.device = torch.device(found if options.device == "auto" else options.device)
     torch.manual_seed(0)
     try:
+        found = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+        options.device = torch.device(found if options.device == "auto" else options.device)
         data, held_out, classes = load(options.folder, options.image_size)
         kind = {"num_classes": classes} if options.weights == "none" else {"weights": options.weights}  # 1000 outputs
         teacher, student = (models.get_model(n, **kind).to(options.device) for n in (options.teacher, options.student))
         if options.teacher_weights != "none":
-            teacher.load_state_dict(torch.load(options.teacher_weights, options.device, weights_only=True))
-    except (OSError, RuntimeError, ValueError) as error:
-        parser.error(str(error))
+            read(options.teacher_weights, teacher, options)
+        for name in ("aux_logits", "aux1", "aux2", "AuxLogits"):  # googlenet and inception_v3: one head is enough
+            setattr(teacher, name, None)
+            setattr(student, name, None)
+        rehearse(teacher, student, len(data), options)
+    except Exception as error:  # nothing is trained yet: one line says enough
+        parser.exit(1, f"{parser.prog}: {type(error).__name__}: {' '.join(str(error).split())[:300]}\n")
     distilled = copy.deepcopy(student)  # the same initial weights
     if options.teacher_weights == "none":
         train(teacher, data, options)

@@ -1,13 +1,17 @@
 """The command line: ``python -m kdref start``, ``lessons``, ``reset``, ``copy`` and ``doctor``."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from kdref import __version__
 
-__all__ = ["main"]
+__all__ = ["exit_with", "main"]
+
+CLOSED_PIPE = 141  # what a shell says of a program that was writing when its reader, head for instance, had gone
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,12 +28,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
+    except BrokenPipeError:
+        raise  # no mistake: see exit_with
     except ImportError as error:
         message = f"{error}. Install what the course needs: make course, or python -m pip install 'kdref[lab]'"
     except (ValueError, OSError) as error:
         message = str(error)
     print(f"kdref: {message}", file=sys.stderr)
     return 1
+
+
+def exit_with(command: Callable[[], int | None]) -> NoReturn:
+    """Run a command line and exit with its code; in silence when nobody reads what it prints any longer.
+
+    Args:
+        command: Returns the exit code; None counts as 0.
+    """
+    try:
+        try:
+            code = command()
+        finally:
+            sys.stdout.flush()  # here, where it can be caught, and not when Python ends
+    except BrokenPipeError:
+        os._exit(CLOSED_PIPE)  # without another flush
+    sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,8 +101,7 @@ def _lessons(options: argparse.Namespace) -> int:
 def _reset(options: argparse.Namespace) -> int:
     from kdref.lab import course
 
-    for lesson in options.lessons:
-        fresh, backup = course.reset(lesson)
+    for fresh, backup in course.reset_all(options.lessons):
         kept = f"; yours is kept as {backup}" if backup else ""
         print(f"{fresh} is as new{kept}")
     return 0
@@ -101,4 +122,4 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -50,14 +50,6 @@ def check_gradient(function: Callable[..., Tensor], student: Tensor, *rest: Tens
         assert tensor.grad is None, f"input {index + 1} after the student received a gradient"
 
 
-def check_second_derivative(function: Callable[..., Tensor], *students: Tensor) -> None:
-    """The gradient's own gradient equals finite differences in float64, as a gradient penalty needs it."""
-    leaves = tuple(student.double().detach().requires_grad_() for student in students)
-    assert torch.autograd.gradgradcheck(function, leaves, raise_exception=False), (
-        "analytic and numerical second derivative differ"
-    )
-
-
 def check_extremes(function: Callable[..., Tensor], student: Tensor, *rest: Tensor) -> None:
     """Value and gradient stay finite in three dtypes; half precision gives float32, others their own dtype."""
     for dtype in (*DTYPES, torch.float64):

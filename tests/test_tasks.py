@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
 
 import tasks
 
@@ -19,7 +20,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(tasks, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(tasks, "STAMP", tmp_path / ".venv" / ".kdref-installed")
     monkeypatch.chdir(tmp_path)
-    for name in ("requirements.txt", "pyproject.toml"):
+    for name in ("requirements.txt", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_text(name)
     commands: list[str] = []
 
@@ -47,7 +48,7 @@ def test_the_first_run_installs_and_the_second_starts_at_once(calls: list[str]) 
     python = prepare()
     assert python.startswith(str(tasks.VENV))
     assert " -m venv --clear " in calls[0]
-    assert calls[1].endswith("--no-compile -r requirements.txt -e .")
+    assert calls[1].endswith("--no-compile -c constraints.txt -r requirements.txt -e .")
     assert " -m compileall " in calls[2]
     assert len(calls) == 3
     assert prepare() == python
@@ -67,7 +68,7 @@ def test_what_is_rarely_imported_is_not_compiled(sep: str) -> None:
         assert bool(re.search(tasks.RARELY_IMPORTED, f"lib/{path}".replace("/", sep))) == skipped
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
+@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml", "constraints.txt"])
 def test_changed_requirements_are_installed(calls: list[str], name: str) -> None:
     prepare()
     Path(name).write_text("another")
@@ -182,6 +183,41 @@ def test_notebooks_and_claims_are_handed_on(calls: list[str]) -> None:
     tasks.main(["--no-venv", "claims", "--seeds", "0", "1000"])
     assert calls[0].endswith("-m kdref.lab.course.notebooks build 01")
     assert calls[1].endswith("-m kdref.lab.course.notebooks claims --seeds 0 1000")
+
+
+FROZEN = "torch==2.14.1+cpu\nZope==1\nattrs==26.1.0\nkdref @ file:///home/me/kdref\n-e git+x#egg=y\n"
+
+
+def test_constraints_are_names_and_versions_and_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=FROZEN))
+    lines = tasks.frozen("python").splitlines()
+    assert [line for line in lines if line[0] != "#"] == ["attrs==26.1.0", "torch==2.14.1", "Zope==1"]
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_new_constraints_are_written_only_if_all_passes(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, passes: bool
+) -> None:
+    tried: list[str] = []
+
+    def run_test(options: object) -> int:
+        tried.append(Path("constraints.txt").read_text())
+        return int(not passes)
+
+    monkeypatch.setattr(tasks, "run_test", run_test)
+    monkeypatch.setattr(tasks, "frozen", lambda python: "new==1\n")
+    assert tasks.main(["--no-venv", "constraints"]) == int(not passes)
+    assert "==" not in tried[0], "the old versions were installed again"
+    assert Path("constraints.txt").read_text() == ("new==1\n" if passes else "constraints.txt")
+
+
+def test_the_constraints_fit_the_requirements() -> None:
+    root = Path(tasks.__file__).parent
+    versions = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line)
+    for line in (root / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            assert requirement.specifier.contains(versions[requirement.name]), line
 
 
 def test_make_has_every_command() -> None:

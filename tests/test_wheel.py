@@ -32,7 +32,10 @@ def run(installed: Path, folder: Path, *words: str) -> str:
 
 
 def files(folder: Path, pattern: str) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file()}
+    """Their names, but for locks and what else is hidden."""
+    return {
+        path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."
+    }
 
 
 def test_the_wheel_holds_package_data_and_lessons_and_nothing_else(installed: Path) -> None:

@@ -126,7 +126,7 @@ def overhaul_loss(
     student, teacher = student_features.to(dtype), teacher_features.detach().to(dtype)
     target = margin_relu(teacher, margin.to(dtype))
     free = (teacher <= 0) & (student <= target)
-    return (student - target).masked_fill(free, 0.0).square().mean()
+    return F.mse_loss(torch.where(free, target, student), target)
 
 
 def activation_boundary_loss(

@@ -2,6 +2,7 @@
 
 Lesson: notebooks/11_language_models.ipynb."""
 
+from kdref.language.fused import fused_linear_loss
 from kdref.language.recipes import (
     alternate_layers,
     cosine_hidden_loss,
@@ -10,7 +11,7 @@ from kdref.language.recipes import (
     universal_logit_loss,
 )
 from kdref.language.sparse import pack_sparse, sampled_teacher, sampled_teacher_loss, sparse_teacher_loss, unpack_sparse
-from kdref.language.tokens import fused_linear_loss, token_divergence, token_loss
+from kdref.language.tokens import token_divergence, token_loss
 
 __all__ = [
     "alternate_layers",

@@ -2,7 +2,7 @@
 
 Source: Sanh et al., "DistilBERT, a distilled version of BERT", NeurIPS EMC² Workshop 2019,
 https://arxiv.org/abs/1910.01108; the other papers stand at their functions. Sampled teachers and what is stored of them
-are in language_sparse.py. Lesson: notebooks/11_language_models.ipynb.
+are in sparse.py. Lesson: notebooks/11_language_models.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: V words or classes, D features, k words kept; ``...`` is any number of leading axes.
@@ -181,7 +181,7 @@ def sparse_teacher(
 
     Returns:
         Their indices, int64, likeliest first; their log-probabilities, in float32 or the logits' wider type; and the
-        tail's log mass, -inf where nothing is left. ``pack_sparse`` (language_sparse.py) stores an entry in 6 bytes.
+        tail's log mass, -inf where nothing is left. ``pack_sparse`` (sparse.py) stores an entry in 6 bytes.
 
     Raises:
         TypeError: If the logits are not floating point.

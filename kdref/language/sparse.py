@@ -1,7 +1,7 @@
 """A teacher's distributions computed once and kept in a few numbers per token: top-k with its tail, or samples.
 
 Source: Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", ACL 2025,
-https://arxiv.org/abs/2503.16870. ``sparse_teacher``, which picks the top k, is in language_recipes.py.
+https://arxiv.org/abs/2503.16870. ``sparse_teacher``, which picks the top k, is in recipes.py.
 Lesson: notebooks/11_language_models.ipynb.
 
 Needs only torch: copy this file into your project as it is.

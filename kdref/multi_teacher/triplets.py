@@ -15,7 +15,7 @@ from torch import Tensor
 
 __all__ = ["triplet_dissimilarity_loss"]
 
-_TIE = 1e-5  # squared distances closer than this share of their sum count as equal: rounding does not vote
+_TIE = 5e-6  # distances closer than this share of their sum count as equal: rounding does not vote
 
 
 def triplet_dissimilarity_loss(
@@ -62,39 +62,37 @@ def triplet_dissimilarity_loss(
     _check_numbers(margin=margin)
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}: at 0 a collapsed student would be perfect")
-    opinions = [_squared_distances(rows) for rows in teacher_embeddings.detach()]
+    opinions = [_distances(rows) for rows in teacher_embeddings.detach()]
     votes, unheard = sum(map(_farther, opinions)), torch.stack(opinions).isnan().any()
     count = len(student_embeddings)
     distinct = ~torch.eye(count, dtype=torch.bool, device=student_embeddings.device)
     decided = (votes > 0) & distinct[:, :, None] & distinct[:, None, :]  # (i, j, k): j is the nearer, by majority
-    squared = _squared_distances(student_embeddings)
-    equal = squared == 0
-    distances = squared.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)  # the root has no gradient at 0
+    distances = _distances(student_embeddings)
     hinge = (distances[:, :, None] - distances[:, None, :] + margin).clamp(min=0)
     loss: Tensor = (hinge * decided).sum() / decided.sum().clamp(min=1)
     return loss.masked_fill(unheard, math.nan).to(torch.promote_types(student_embeddings.dtype, torch.float32))
 
 
-def _farther(squared: Tensor) -> Tensor:  # (B, B) -> (B, B, B)
+def _farther(distances: Tensor) -> Tensor:  # (B, B) -> (B, B, B)
     """At (i, j, k): 1 where k is farther from i than j is, -1 where it is nearer, 0 where they are equally far."""
-    near, far = squared[:, :, None], squared[:, None, :]
+    near, far = distances[:, :, None], distances[:, None, :]
     clear = (far - near).abs() > _TIE * (far + near)
     return ((far > near) & clear).to(torch.int16) - ((far < near) & clear).to(torch.int16)
 
 
-def _squared_distances(embeddings: Tensor) -> Tensor:  # (B, D) -> (B, B)
-    """Squared distances by the Gram identity on centred rows: G_ii + G_jj - 2 G_ij.
+def _distances(embeddings: Tensor) -> Tensor:  # (B, D) -> (B, B)
+    """Distances by the Gram identity, d²_ij = G_ii + G_jj - 2 G_ij.
 
-    The difference loses what the norms have in common, so it is taken in float64 (which Apple's GPUs lack).
+    The difference loses what the norms have in common: so rows are centred, in float64 (which Apple's GPUs lack).
     """
     rows = embeddings.to(torch.float32 if embeddings.device.type == "mps" else torch.float64)
-    rows = rows - rows[:1].detach()  # equal rows become exact zeros; a shift has no gradient
-    rows = rows - rows.mean(dim=0).detach()
+    rows = rows - rows.mean(dim=0)
     gram = _full_product(rows, rows)
     norms = gram.diagonal()
     sums = norms[:, None] + norms
     squared = sums - 2 * gram
-    return squared.masked_fill(squared <= 64 * torch.finfo(gram.dtype).eps * sums, 0.0)  # rounding, not distance
+    equal = squared <= 64 * torch.finfo(gram.dtype).eps * sums  # rounding, not distance
+    return squared.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)  # the root has no gradient at 0
 
 
 def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (..., N, D) -> (..., M, N)

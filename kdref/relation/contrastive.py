@@ -215,8 +215,9 @@ def crd_loss(
         anchors = anchors.to(torch.promote_types(anchors.dtype, torch.float32))
         positive = (anchors * bank[indices].to(anchors.dtype)).sum(dim=1) / temperature
         negative = _full_product(anchors / temperature, bank[negatives].to(anchors.dtype)) - log_noise
-        rejected = (F.softplus(negative) * others).sum(dim=1) * count / allowed
-        total.append((F.softplus(log_noise - positive) + rejected).mean())
+        accepted = F.softplus(log_noise - positive)  # -log h
+        rejected = F.softplus(negative)  # -log(1 - h)
+        total.append((accepted + count * (rejected * others).sum(dim=1) / allowed).mean())
     return total[0] + total[1]
 
 

@@ -183,6 +183,7 @@ def _correlation_distance(student: Tensor, teacher: Tensor, *, dim: int) -> Tens
 
 
 def _z_scores(probabilities: Tensor, dim: int) -> Tensor:
+    """Population z-scores along an axis; 0 for a constant."""
     mean = probabilities.mean(dim, keepdim=True)
     centred = probabilities - mean
     deviation = _deviation(centred, mean, dim, freedom=probabilities.shape[dim])

@@ -1,7 +1,7 @@
 """Sequences and their probabilities: what a language model says of whole sequences, counted out for tiny languages.
 
 Source: Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016, https://arxiv.org/abs/1606.07947 (Section 3).
-Losses on drawn sequences are in sequence.py. Lesson: notebooks/12_reasoning.ipynb.
+Losses on drawn sequences are in losses.py. Lesson: notebooks/12_reasoning.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: N sequences, L tokens, V vocabulary; ``...`` is any number of leading axes.

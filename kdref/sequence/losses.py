@@ -1,7 +1,7 @@
 """Sequence-level distillation: learning from sequences that the teacher, or the student itself, has drawn.
 
 Source: Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016, https://arxiv.org/abs/1606.07947; the other
-papers stand at their functions. Exact divergences of tiny languages are in sequence_enumeration.py, decoding with a
+papers stand at their functions. Exact divergences of tiny languages are in enumeration.py, decoding with a
 draft model is in speculative.py. Lesson: notebooks/12_reasoning.ipynb.
 
 Needs only torch: copy this file into your project as it is.
@@ -78,8 +78,9 @@ def on_policy_loss(
         \qquad y_i \sim Q
 
     Differentiating the sampled :math:`r_t` itself has an expected gradient of exactly zero: the student's tokens depend
-    on its weights, and autograd does not see that. Here the advantage, the bracket, is a constant times log q. The
-    value is the mean of r, an estimate of the divergence per token that single batches may push below 0.
+    on its weights, and autograd does not see that. Here the advantage, the bracket, is a constant times log q, so this
+    loss can't be differentiated twice: what the advantage would add is missing. The value is the mean of r, an estimate
+    of the divergence per token that single batches may push below 0.
 
     Args:
         student_logits: The student's raw scores on its own sequences, shape ``(..., L, V)``. Receives the gradient.

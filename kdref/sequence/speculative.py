@@ -1,7 +1,7 @@
 """Speculative decoding: a student drafts, the teacher checks, and what comes out is the teacher's, in fewer calls.
 
 Source: Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
-https://arxiv.org/abs/2211.17192 (Algorithm 1). The acceptance that a draft model is distilled for is in sequence.py.
+https://arxiv.org/abs/2211.17192 (Algorithm 1). The acceptance that a draft model is distilled for is in losses.py.
 Lesson: notebooks/12_reasoning.ipynb.
 
 Needs only torch: copy this file into your project as it is.

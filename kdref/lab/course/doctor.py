@@ -24,7 +24,7 @@ __all__ = ["Finding", "examine", "main"]
 OLDEST_TORCH = (2, 9)
 PACKAGES = [  # what pyproject.toml calls kdref[lab]; a test holds the two together
     *("torchvision", "jupyterlab", "matplotlib", "ipywidgets", "anywidget", "jupytext", "nbclient", "numpy"),
-    *("scipy", "pandas", "torchmetrics", "joblib", "tqdm", "psutil", "safetensors"),
+    *("scipy", "pandas", "torchmetrics", "joblib", "tqdm", "psutil", "safetensors", "filelock"),
 ]
 BENCHMARK_SECONDS = 5.0
 GIGABYTE = 1e9
@@ -63,7 +63,20 @@ def main() -> int:
 
 def examine() -> Iterator[Finding]:
     """Make the findings one by one, the benchmark last."""
-    for check in (_kdref, _system, _torch, _torchvision, _packages, _threads, _memory, _disk, _data, _lessons, _speed):
+    for check in (
+        _kdref,
+        _system,
+        _torch,
+        _torchvision,
+        _packages,
+        _threads,
+        _memory,
+        _disk,
+        _data,
+        _encoder,
+        _lessons,
+        _speed,
+    ):
         yield check()
 
 
@@ -137,6 +150,27 @@ def _data() -> Finding:
         remedy = "; ".join(wrong.values())
         return Finding("data", f"missing or damaged: {', '.join(wrong)}", remedy)
     return Finding("data", f"{', '.join(found)} as published")
+
+
+def _results() -> Finding:
+    store = importlib.import_module("kdref.lab.experiments.store")
+    found = {name: store.verify(name) for name in store.names()}
+    wrong = {name: problem for name, problem in found.items() if problem}
+    if wrong:
+        return Finding("results", f"missing or damaged: {', '.join(wrong)}", "; ".join(wrong.values()))
+    return Finding("results", f"{len(found)} experiments, all runs as stored")
+
+
+def _encoder() -> Finding:
+    from kdref.lab.models import sentence_encoder
+
+    if _version("transformers") is None or importlib.util.find_spec(sentence_encoder.PACKAGE) is None:
+        return Finding("encoder", f"not installed; only lesson 11 needs it: {sentence_encoder.INSTALL}")
+    try:
+        sentence_encoder.source()
+    except (OSError, ValueError) as error:
+        return Finding("encoder", "missing or damaged", str(error))
+    return Finding("encoder", f"{sentence_encoder.NAME} as published")
 
 
 def _lessons() -> Finding:

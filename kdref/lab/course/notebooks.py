@@ -2,7 +2,7 @@
 
 ``python -m kdref.lab.course.notebooks build | check | claims``.
 
-``kdref.lab.notebook_source`` says what a source looks like.
+``kdref.lab.course.notebook_source`` says what a source looks like.
 
 Lesson: notebooks/00_start_here.ipynb.
 """
@@ -22,7 +22,10 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from kdref.__main__ import exit_with
 from kdref.lab.course.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
+from kdref.lab.data.files import write_whole
+from kdref.lab.training import session
 
 __all__ = ["CellFailed", "build", "claims", "client_of", "differences", "environment", "execute", "main", "picture"]
 
@@ -116,9 +119,9 @@ def build(source_path: Path) -> None:
         _fill_in(notebook, {"minutes": minutes_to_read(notebook), "seconds": seconds})
         _nbformat.validate(notebook)
         drawn = picture(notebook)
-        _write(path, (_nbformat.writes(notebook) + "\n").encode())
+        write_whole(path, (_nbformat.writes(notebook) + "\n").encode())
         if drawn is not None:
-            _write(path.with_name(PICTURE), drawn)
+            write_whole(path.with_name(PICTURE), drawn)
         print(f"{path.relative_to(source_path.parent.parent)}: {measured:.1f} s")
 
 
@@ -192,7 +195,7 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = FOLDER) -> in
     for name, what in (("build", "execute and write"), ("claims", "execute from other base seeds, writing nothing")):
         command = commands.add_parser(name, help=what)
         command.add_argument("lessons", nargs="*", metavar="NN", help="numbers of lessons; all by default")
-    command.add_argument("--seeds", nargs="+", type=int, default=[0, 1000, 2000])
+    command.add_argument("--seeds", nargs="+", type=session.seed, default=[0, 1000, 2000])
     commands.add_parser("check", help="compare the notebooks with their sources")
     options = parser.parse_args(arguments)
     try:
@@ -216,13 +219,6 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = FOLDER) -> in
             print(f"{source.name} was not built: {error}", file=sys.stderr)
             failed = True
     return int(failed)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put a whole file in place, or nothing."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _sources(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
@@ -270,4 +266,4 @@ def _this_python() -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

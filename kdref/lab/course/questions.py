@@ -1,13 +1,21 @@
-"""What exercises, their checks and quizzes are made of: plain data that all of them use.
+"""What exercises, their checks and quizzes are made of: plain data, and how an answer's failures are put in words.
 
 Lesson: notebooks/00_start_here.ipynb.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Exercise", "NotAttempted", "Question"]
+__all__ = ["Complaint", "Differs", "Exercise", "NotAttempted", "Question", "cut", "named", "speaking"]
+
+Differs = Callable[[Any, Any], str | None]
+"""Takes the learner's answer and another one; says what differs, or None where they are the same."""
+
+
+class Complaint(Exception):
+    """What to say to a learner whose answer gave nothing that could be compared."""
 
 
 class NotAttempted(Exception):
@@ -22,8 +30,8 @@ class Exercise:
     """What is asked, in a few words."""
     hint: str
     """Shown as long as the stub stands."""
-    differs: Callable[[Any, Any], str | None]
-    """Takes the learner's answer and another one; says what differs, or None where they are the same."""
+    differs: Differs
+    """How a learner's answer is compared with another one."""
     solution: Any
     """The right answer, to compare with."""
     mistakes: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
@@ -47,3 +55,34 @@ class Question:
         """Refuse a question that nobody can answer."""
         if self.right not in self.options:
             raise ValueError(f"the right answer {self.right!r} is not among {list(self.options)}")
+
+
+def speaking(differs: Differs) -> Differs:
+    """A comparison that says what went wrong instead of raising it; only a stub and an interrupt come out."""
+
+    @functools.wraps(differs)
+    def spoken(answer: Any, reference: Any) -> str | None:
+        try:
+            return differs(answer, reference)
+        except Complaint as complaint:
+            return str(complaint)
+        except (NotAttempted, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # an answer may hold anything
+            return f"Your answer can't be compared: {named(error)}"
+
+    return spoken
+
+
+def named(error: BaseException) -> str:
+    """An exception on one line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # it may not even have words
+        text = ""
+    return cut(f"{type(error).__name__}: {text}")
+
+
+def cut(text: str) -> str:
+    """A text of at most 200 characters and dots."""
+    return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -1,22 +1,29 @@
-"""The learner's side of the course: their own copies of the lessons, and JupyterLab on top of them.
+"""The learner's side of the course: their own copies of the lessons.
 
 Lesson: notebooks/00_start_here.ipynb.
 """
 
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import textwrap
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-__all__ = ["Lesson", "lesson_table", "lessons", "make_copies", "reset", "start", "work_folder"]
+__all__ = [
+    "Lesson",
+    "find_all",
+    "home_folder",
+    "lesson_table",
+    "lessons",
+    "make_copies",
+    "reset",
+    "reset_all",
+    "work_folder",
+]
 
 PACKAGE = Path(__file__).resolve().parents[2]
 GLOSSARY = "GLOSSARY.md"  # beside the lessons
@@ -77,9 +84,33 @@ def lesson_table(folder: Path | None = None) -> str:
     return "\n".join(lines)
 
 
+def find_all(wanted: Sequence[str], among: list[Lesson]) -> list[Lesson]:
+    """Look lessons up by number or topic.
+
+    Args:
+        wanted: What to look up.
+        among: The lessons there are.
+
+    Raises:
+        ValueError: If there is no such lesson; names all that are wrong.
+    """
+    names = {name: lesson for lesson in among for name in (lesson.number, lesson.topic, lesson.path.stem)}
+    found = {word: names.get(word.removesuffix(".ipynb")) or names.get(word and word.zfill(2)) for word in wanted}
+    if unknown := [word for word, lesson in found.items() if lesson is None]:
+        there = ", ".join(lesson.path.stem for lesson in among)
+        raise ValueError(f"no lesson {', '.join(map(repr, unknown))}: there are {there}")
+    return [lesson for lesson in found.values() if lesson is not None]
+
+
+def home_folder() -> Path:
+    """What ``work`` lies in."""
+    repository = PACKAGE.parent
+    return repository if (repository / "notebooks").is_dir() and (repository / "tasks.py").is_file() else Path.cwd()
+
+
 def work_folder() -> Path:
     """The learner's folder: ``work`` in the repository, or in the current folder when kdref came as a wheel."""
-    return _home() / "work"
+    return home_folder() / "work"
 
 
 def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
@@ -98,8 +129,8 @@ def make_copies(work: Path, folder: Path | None = None) -> list[Path]:
     linked = [*(f"solutions/{name}" for name in lesson_names), GLOSSARY]  # from the lessons
     for name in (*lesson_names, *linked):
         if (folder / name).is_file() and not (work / name).exists():
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            made.append(_copy_whole(folder / name, work / name))
+            with _copied(folder / name, work / name) as copy:
+                made += [work / name] if _put(copy, work / name) else []
     return made
 
 
@@ -117,85 +148,42 @@ def reset(lesson: str, *, work: Path | None = None, folder: Path | None = None) 
     Raises:
         ValueError: If there is no such lesson.
     """
-    work = work or work_folder()
-    tracked = _find(lesson, lessons(folder)).path
-    mine, backup = work / tracked.name, None
-    work.mkdir(parents=True, exist_ok=True)
-    if mine.exists():
-        backup = _unused(work / f"{mine.stem}_{time.strftime('%Y-%m-%d_%H%M%S')}.ipynb")
-        mine.rename(backup)
-    return _copy_whole(tracked, mine), backup
+    (result,) = reset_all([lesson], work=work, folder=folder)
+    return result
 
 
-def start(*, lesson: str = "00", browser: bool = True) -> int:
-    """Open JupyterLab on the learner's copies, for this computer only, with Jupyter's token.
+def reset_all(
+    wanted: Sequence[str], *, work: Path | None = None, folder: Path | None = None
+) -> Iterator[tuple[Path, Path | None]]:
+    """Reset several lessons, each once and as it is asked for; none if there is no lesson of one of the names.
 
     Args:
-        lesson: Number or topic of the lesson to open.
-        browser: False prints the address instead; so does a Linux machine without a display.
+        wanted: Their numbers or topics.
+        work: As in ``reset``.
+        folder: As in ``lessons``.
 
     Returns:
-        Jupyter's exit code.
+        What ``reset`` returns, lesson by lesson.
 
     Raises:
-        ImportError: If JupyterLab is not installed.
-        ValueError: If there is no such lesson.
+        ValueError: If there is no such lesson; names all that are wrong.
     """
-    if importlib.util.find_spec("jupyterlab") is None:
-        raise ImportError("JupyterLab is not installed")
-    notebook = work_folder() / _find(lesson, lessons()).path.name
-    made = make_copies(work_folder())
-    print(f"Your copies of the lessons are in {work_folder()} ({len(made)} new). They are never overwritten.")
-    command = _jupyter(notebook, browser=browser and _has_display())
-    if "--no-browser" in command:
-        print("Open the address with 127.0.0.1 that Jupyter prints below; the token in it is your key.", flush=True)
-    if os.name == "posix":
-        os.chdir(_home())
-        os.execv(command[0], command)  # this process becomes the server, so that signals reach it
-    return _wait(subprocess.Popen(command, cwd=_home()))
+    work, there = work or work_folder(), lessons(folder)
+    tracked = dict.fromkeys(find_all(wanted, there))
+    return ((work / lesson.path.name, _reset(lesson.path, work / lesson.path.name)) for lesson in tracked)
 
 
-def _jupyter(notebook: Path, *, browser: bool) -> list[str]:
-    address = "/lab/tree/" + quote(notebook.relative_to(_home()).as_posix())  # what it opens, or prints for you to open
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={_home()}", f"--LabApp.default_url={address}"]
-    command += ["--ServerApp.ip=127.0.0.1"]
-    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
-    command += [
-        f"--LabApp.app_settings_dir={Path(__file__).parent / 'jupyter'}"
-    ]  # overrides.json: and don't ask about news
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # containers have no other user, and Jupyter refuses root otherwise
-    return command if browser else [*command, "--no-browser"]
-
-
-def _wait(server: subprocess.Popen[bytes]) -> int:
-    while True:
-        try:
-            return server.wait()
-        except KeyboardInterrupt:  # Jupyter got it too, and asks whether to stop
-            continue
-
-
-def _has_display() -> bool:
-    graphical = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    return bool(graphical) or not sys.platform.startswith("linux")
-
-
-def _home() -> Path:
-    repository = PACKAGE.parent
-    return repository if (repository / "notebooks").is_dir() and (repository / "tasks.py").is_file() else Path.cwd()
+def _reset(tracked: Path, mine: Path) -> Path | None:
+    """Move my copy aside and make a fresh one. Another process may be doing the same at this moment."""
+    with _copied(tracked, mine) as fresh:  # before anything is moved, since the disk may be full
+        backup = _move_aside(mine)
+        _put(fresh, mine)
+    return backup
 
 
 def _notebooks_folder() -> Path:
     shipped = PACKAGE / "_notebooks"
     return shipped if shipped.is_dir() else PACKAGE.parent / "notebooks"
-
-
-def _find(wanted: str, among: list[Lesson]) -> Lesson:
-    for lesson in among:
-        if wanted.removesuffix(".ipynb") in (lesson.topic, lesson.path.stem) or wanted.zfill(2) == lesson.number:
-            return lesson
-    raise ValueError(f"no lesson {wanted!r}: there are {', '.join(lesson.path.stem for lesson in among)}")
 
 
 def _read(path: Path) -> Lesson:
@@ -207,20 +195,45 @@ def _read(path: Path) -> Lesson:
     return Lesson(path, title.lstrip("# "), question, measured.get("minutes"), measured.get("seconds"))
 
 
-def _unused(path: Path) -> Path:
-    candidates = [path, *(path.with_stem(f"{path.stem}_{count}") for count in range(2, 1000))]
-    return next(candidate for candidate in candidates if not candidate.exists())
+def _move_aside(mine: Path) -> Path | None:
+    """Give my copy a name that nothing else has, and say which; None if there is no copy."""
+    if not mine.exists():
+        return None
+    stem = f"{mine.stem}_{time.strftime('%Y-%m-%d_%H%M%S')}"
+    for count in range(1, 1000):
+        backup = mine.with_name(f"{stem}{f'_{count}' if count > 1 else ''}{mine.suffix}")
+        try:
+            backup.open("x").close()  # from now on it is taken: a process that resets at the same time takes another
+        except FileExistsError:
+            continue
+        try:
+            return mine.replace(backup)
+        except FileNotFoundError:  # the other process has moved it
+            backup.unlink()
+            return None
+    raise FileExistsError(f"{mine} has a thousand backups of this second")
 
 
-def _copy_whole(source: Path, target: Path) -> Path:
-    """Copy a file so that the target is there as a whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".copying_")
-    os.close(handle)
+@contextmanager
+def _copied(source: Path, target: Path) -> Iterator[Path]:
+    """A copy beside the target, under a name of its own, for as long as it takes to put it there."""
+    from kdref.lab.data.files import temporary_beside
+
+    temporary = temporary_beside(target)
     try:
         shutil.copyfile(source, temporary)
         os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, target: Path) -> bool:
+    """Give a file its name, at one blow, unless another file has it: that one stays, and the answer is False."""
+    try:
+        os.link(temporary, target)
+    except OSError:  # there is one, or this disk has no links
+        if target.exists():
+            return False
+        temporary.replace(target)
+    return True

@@ -9,16 +9,17 @@ import argparse
 import hashlib
 import importlib.resources
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from kdref.__main__ import exit_with
 from kdref.lab.data import FILES, data_folder
 from kdref.lab.data.build_snippets import snippets
 from kdref.lab.data.build_watch import watch
+from kdref.lab.data.files import write_whole
 
 __all__ = ["BUILDERS", "build", "main"]
 
@@ -70,10 +71,7 @@ def build(name: str, folder: Path) -> Path:
     found, expected = hashlib.sha256(content).hexdigest(), FILES[file].sha256
     if found != expected:
         raise ValueError(f"{file} was built with SHA-256 {found}, expected {expected}: the source package has changed")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{file}.{os.getpid()}"
-    temporary.write_bytes(content)
-    return temporary.replace(folder / file)
+    return write_whole(folder / file, content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -91,4 +89,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -1,11 +1,12 @@
-"""The embedded files: where they are, and whether they are whole. Sources and licences: data/README.md."""
+"""Files: where the embedded ones are, whether they are whole, how to write one. Sources, licences: data/README.md."""
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["FILES", "DataFile", "data_file", "data_folder"]
+__all__ = ["FILES", "DataFile", "data_file", "data_folder", "temporary_beside", "write_whole"]
 
 
 class DataFile(NamedTuple):
@@ -73,3 +74,38 @@ def data_file(name: str) -> Path:
     if found != expected:
         raise ValueError(f"{path} is damaged: expected SHA-256 {expected}, found {found}. Restore it with: {restore}")
     return path
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader, or a crash, finds the old content or the new, never a part.
+
+    Args:
+        path: The file; its folder is made if need be.
+        content: What it shall hold.
+
+    Returns:
+        The path.
+    """
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_bytes(content)
+        return temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name of this process's own beside a file, after clearing what killed processes have left there.
+
+    Args:
+        path: The file; its folder is made if need be.
+    """
+    import psutil
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        writer = re.fullmatch(r"(\d+)\.tmp", left.name.removeprefix(f".{path.name}."))
+        if writer and not psutil.pid_exists(int(writer[1])):
+            left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

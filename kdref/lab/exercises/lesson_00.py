@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdref.lab.course.questions import Exercise, Question
-from kdref.lab.exercises import calls, number
+from kdref.lab.exercises import brief, calls, number
 from kdref.soft_targets import softened_probabilities
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -22,8 +22,8 @@ def soften(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _verdict_differs(answer: Any, reference: Any) -> str | None:
-    if answer not in VERDICTS:
-        return f"One of four words is asked for: {', '.join(map(repr, VERDICTS))}; not {answer!r}."
+    if not isinstance(answer, str) or answer not in VERDICTS:
+        return f"One of four words is asked for: {', '.join(map(repr, VERDICTS))}; not {brief(answer)}."
     return None if answer == reference else f"{answer!r} is not what the interval allows one to say."
 
 

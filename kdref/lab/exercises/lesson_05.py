@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.lab.course.questions import Exercise, Question
-from kdref.lab.exercises import at_temperatures, calls
+from kdref.lab.exercises import at_temperatures, brief, calls
 from kdref.relation import info_nce_loss, similarity_preserving_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -102,10 +102,10 @@ _NAMES = {"RKD distance", "RKD angle", "SP", "CC", "PKT"}
 def _names_differ(answer: Any, reference: Any) -> str | None:
     """Compare two sets of names, without saying which name is wrong."""
     if not isinstance(answer, set | frozenset | list | tuple):
-        return f"A set of names is asked for, not {answer!r}."
-    unknown = sorted(str(name) for name in answer if name not in _NAMES)
+        return f"A set of names is asked for, not {brief(answer)}."
+    unknown = sorted(brief(name) for name in answer if not isinstance(name, str) or name not in _NAMES)
     if unknown:
-        return f"There is no loss named {unknown[0]!r} here: choose among {', '.join(sorted(_NAMES))}."
+        return f"There is no loss named {unknown[0]} here: choose among {', '.join(sorted(_NAMES))}."
     wrong = len(set(answer) ^ set(reference))
     return f"You are right about {len(_NAMES) - wrong} of {len(_NAMES)} losses." if wrong else None
 

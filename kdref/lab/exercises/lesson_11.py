@@ -1,5 +1,6 @@
 """The exercises and the quiz of lesson 11, language models."""
 
+import copy
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdref.lab.course.questions import Exercise, Question
-from kdref.lab.exercises import calls, number
+from kdref.lab.exercises import attempt, calls, number, quiet
 from kdref.language import cosine_hidden_loss, token_divergence, token_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -155,8 +156,8 @@ class _Widest(TorchDispatchMode):
 
 def _rows_held(answer: Any) -> int:
     widest = _Widest(len(_STATES[1]))
-    with widest, torch.no_grad():
-        answer(*_STATES, 3)  # no weight has more rows when it is transposed
+    with quiet(), widest:
+        attempt(answer, (*copy.deepcopy(_STATES), 3))  # no weight has more rows when it is transposed
     return widest.rows
 
 
@@ -215,7 +216,6 @@ EXERCISES: dict[str, Exercise] = {
         differs=number(tolerance=0.01),
         solution=1 - (23.8 + 42.5) / (23.8 + 85.1),
         mistakes={
-            "in per cent": (100 * (1 - (23.8 + 42.5) / (23.8 + 85.1)), "a share is a number from 0 to 1."),
             "half": (0.5, "half of the layers, but all of the embeddings, are still there."),
             "what is left": ((23.8 + 42.5) / (23.8 + 85.1), "the question is by how much it is smaller."),
             "the embeddings without the layers": (23.8 / (23.8 + 85.1), "that is the embeddings' share of BERT."),

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.lab.course.questions import Exercise, Question
-from kdref.lab.exercises import calls, number
+from kdref.lab.course.questions import Complaint, Exercise, Question
+from kdref.lab.exercises import attempt, brief, calls, gradient_reaches, kind, number
 from kdref.sequence import on_policy_loss, rejection_sample
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -82,25 +82,33 @@ def repaired(student_logits: Tensor, teacher_logits: Tensor, tokens: Tensor) -> 
     return on_policy_loss(student_logits, teacher_logits, tokens, whole_sequence=False)
 
 
+_CASE = (_LOGITS, _TEACHER, _TOKENS)
+
+
 def _gradient(loss: Any) -> Any:
     """The gradient of a loss for its first argument: what exercise 12.4 is about is not in the value."""
 
     def gradient(student_logits: Tensor, teacher_logits: Tensor, tokens: Tensor) -> Tensor:
-        leaf = student_logits.detach().requires_grad_()
-        value = loss(leaf, teacher_logits, tokens)
-        if not isinstance(value, Tensor) or not value.requires_grad:
-            return torch.zeros_like(student_logits)
-        return torch.autograd.grad(value, leaf)[0]
+        leaf = student_logits.clone().requires_grad_()
+        value = attempt(loss, (leaf, teacher_logits, tokens))
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            returned = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else kind(value)
+            raise Complaint(f"A loss is one number, a tensor, and your function returned {returned}.")
+        found = torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] if value.requires_grad else None
+        return torch.zeros_like(leaf) if found is None else found
 
     return gradient
 
 
 def _compare_gradients(answer: Any, reference: Any) -> str | None:
     if not callable(answer):
-        return "A function is asked for: pass its name, without calling it."
-    compare = calls({"two sequences of three tokens": (_LOGITS, _TEACHER, _TOKENS)})
-    found = compare(_gradient(answer), _gradient(reference))
-    return None if found is None else f"Of the loss's gradient for student_logits: {found}"
+        return f"A function is asked for, not {brief(answer)}: pass its name, without calling it."
+    found = calls({"two sequences of three tokens": _CASE})(_gradient(answer), _gradient(reference))
+    if found is None or not found.startswith("The result"):
+        return found
+    if not gradient_reaches(answer, _CASE):
+        return "No gradient reaches the student: is there a detach, a no_grad, an item(), or a tensor made anew?"
+    return f"Of the loss's gradient for student_logits: {found}"
 
 
 def _with_advantage(advantage: Any) -> Any:

@@ -1,31 +1,65 @@
-"""Runs on disk: one JSON file per experiment, rewritten atomically after every run.
+"""Runs on disk: one JSON file per experiment, rewritten as a whole after every run, whoever else writes to it.
 
 Lesson: notebooks/01_soft_targets.ipynb.
 """
 
 import ast
 import hashlib
+import importlib
 import json
-import os
 import platform
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdref.lab.data import data_folder
+from kdref.lab.data.files import write_whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["code_hash", "load", "names", "provenance", "read", "results_file", "write"]
+__all__ = [
+    "BASE_SEEDS",
+    "PER_BASE",
+    "StoredRunsError",
+    "add",
+    "code_hash",
+    "load",
+    "locked",
+    "names",
+    "pairs",
+    "provenance",
+    "read",
+    "results_file",
+    "set_aside",
+    "unless_stored",
+    "verify",
+    "wanted",
+]
 
 PACKAGES = ("torch", "numpy")  # whose versions can change a result
+PER_BASE = 8  # paired seeds counted from each base seed, unless the experiment has SEEDS of its own
+BASE_SEEDS = (0, 1000, 2000)
+Pair = tuple[int, str]  # a seed and an arm
+
+
+class StoredRunsError(ValueError):
+    """A file of stored runs is damaged, or was made by other code; the message names it and says what to do."""
 
 
 def names() -> list[str]:
     """Experiments there are: the modules of this folder that have arms."""
     folder = Path(__file__).parent
     return sorted(path.stem for path in folder.glob("*.py") if "\nARMS" in path.read_text(encoding="utf-8"))
+
+
+def wanted(name: str, base_seeds: Sequence[int] = BASE_SEEDS) -> list[Pair]:
+    """The runs that an experiment is made of."""
+    module = importlib.import_module(f"kdref.lab.experiments.{name}")
+    seeds = getattr(module, "SEEDS", [base + i for base in base_seeds for i in range(PER_BASE)])
+    return [(seed, arm) for seed in seeds for arm in module.ARMS]
 
 
 def results_file(name: str) -> Path:
@@ -38,6 +72,7 @@ def load(name: str) -> "DataFrame":
 
     Raises:
         ValueError: If there is no such experiment.
+        StoredRunsError: If its file is damaged; says how to restore it.
         FileNotFoundError: If it was never run; says with which command to run it.
     """
     import pandas as pd
@@ -50,38 +85,139 @@ def provenance(name: str) -> dict[str, Any]:
 
     Raises:
         ValueError: If there is no such experiment.
+        StoredRunsError: If its file is damaged; says how to restore it.
         FileNotFoundError: If it was never run; says with which command to run it.
     """
     return {key: value for key, value in _stored(name).items() if key != "runs"}
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """The stored file's content, or None where there is none yet."""
+    """The stored file's content, or None where there is none yet.
+
+    Raises:
+        StoredRunsError: If the file is damaged: no JSON, another experiment's, or runs that are not those once written.
+    """
     path = results_file(name)
     if not path.is_file():
         return None
-    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if stored["experiment"] != name:
+            raise ValueError(f"it is of the experiment {stored['experiment']}")
+        pairs(stored["runs"])  # each has a seed and an arm
+        # files written before there was a hash of the runs have none
+        if stored.get("runs_sha256", _runs_hash(stored["runs"])) != _runs_hash(stored["runs"]):
+            raise ValueError("its runs are not those once written")
+        stored["code_sha256"]
+    except (ValueError, TypeError, LookupError) as error:  # not UTF-8 and not JSON are ValueErrors too
+        raise StoredRunsError(f"{path} is damaged ({_short(error)}). {_remedy(name)}") from error
     return stored
 
 
-def write(name: str, runs: list[dict[str, Any]]) -> None:
-    """Store the runs with their provenance: a temporary file, then a rename, so that no reader sees half a file."""
-    path = results_file(name)
+def verify(name: str) -> str:
+    """What is wrong with an experiment's stored runs, and what to do about it; empty if all is well."""
+    try:
+        stored = _stored(name)
+        missing = set(wanted(name)) - pairs(stored["runs"])
+    except (OSError, ValueError, ImportError) as error:
+        return str(error)
+    if stored["code_sha256"] != code_hash(name):
+        return f"{results_file(name)} was made by other code than what is here. {_remedy(name)}"
+    if missing:
+        command = f"Make them with: python -m kdref.lab.experiments {name}"
+        return f"{results_file(name)} lacks {len(missing)} of {len(wanted(name))} runs. {command}"
+    return ""
+
+
+@contextmanager
+def locked(name: str, purpose: str = "writing", *, wait: bool = True) -> Iterator[bool]:
+    """Keep others from doing the same with this experiment; the system frees the lock of a process that was killed.
+
+    Args:
+        name: Of the experiment.
+        purpose: There is one lock for each.
+        wait: Whether to wait until the other is done.
+
+    Yields:
+        Whether this process has the lock.
+    """
+    import filelock
+
+    path = results_file(name).with_name(f".{name}.{purpose}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def unless_stored(name: str, run: Callable[[int, str], Mapping[str, float]], seed: int, arm: str) -> Mapping[str, Any]:
+    """Run a seed and an arm; nothing if another process has stored that run meanwhile."""
+    stored = read(name)
+    return {} if stored and (seed, arm) in pairs(stored["runs"]) else run(seed, arm)
+
+
+def add(name: str, run: dict[str, Any], *, code_sha256: str) -> bool:
+    """Store one more run beside what is there by now, with what made it.
+
+    Args:
+        name: Of the experiment.
+        run: Its seed, arm and numbers.
+        code_sha256: Hash of the code that ran: the file's may have changed meanwhile.
+
+    Returns:
+        False if that run was there already: the first one stays.
+
+    Raises:
+        StoredRunsError: If what is there was made by other code, or is damaged.
+    """
+    with locked(name):
+        stored = read(name)
+        if stored is not None and stored["code_sha256"] != code_sha256:
+            raise StoredRunsError(f"{results_file(name)} was made by other code than this run. {_remedy(name)}")
+        runs = stored["runs"] if stored else []
+        if (run["seed"], run["arm"]) in pairs(runs):
+            return False
+        _write(name, [*runs, run], code_sha256)
+        return True
+
+
+def set_aside(name: str) -> Path | None:
+    """Rename the stored file, damaged or not, to ``NAME.json.old``, or ``.old2`` ... where that is taken.
+
+    Returns:
+        Its new name; None where there is no file.
+    """
+    path = results_file(name)
+    with locked(name):
+        if not path.is_file():
+            return None
+        number = 1
+        while (target := path.with_suffix(f".json.old{number if number > 1 else ''}")).exists():
+            number += 1
+        return path.rename(target)
+
+
+def _write(name: str, runs: list[dict[str, Any]], code_sha256: str) -> None:
+    runs = [_rounded(run) for run in sorted(runs, key=lambda run: (run["seed"], run["arm"]))]
     versions = {package: metadata.version(package) for package in PACKAGES}
     head = {
         "experiment": name,
         "command": f"python -m kdref.lab.experiments {name}",
-        "code_sha256": code_hash(name),
+        "code_sha256": code_sha256,
+        "runs_sha256": _runs_hash(runs),
         "versions": {"python": platform.python_version(), **versions},
         "processor": platform.machine(),
     }
-    ordered = sorted(runs, key=lambda run: (run["seed"], run["arm"]))
-    lines = ",\n".join("  " + json.dumps(_rounded(run)) for run in ordered)  # one run a line: differences can be read
+    lines = ",\n".join("  " + json.dumps(run) for run in runs)  # one run a line: differences can be read
     text = json.dumps(head, indent=1).removesuffix("\n}") + ',\n "runs": [\n' + lines + "\n ]\n}\n"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(results_file(name), text.encode())
 
 
 def code_hash(name: str) -> str:
@@ -120,10 +256,26 @@ def _stored(name: str) -> dict[str, Any]:
         raise ValueError(f"no experiment is named {name!r}: there are {names()}")
     stored = read(name)
     if stored is None:
-        raise FileNotFoundError(
-            f"{results_file(name)} is missing. Make it with: python -m kdref.lab.experiments {name}"
-        )
+        raise FileNotFoundError(f"{results_file(name)} is missing. {_remedy(name)}")
     return stored
+
+
+def pairs(runs: Collection[Mapping[str, Any]]) -> set[Pair]:
+    """The seed and the arm of each run."""
+    return {(run["seed"], run["arm"]) for run in runs}
+
+
+def _runs_hash(runs: Collection[Mapping[str, Any]]) -> str:
+    return hashlib.sha256("\n".join(map(json.dumps, runs)).encode()).hexdigest()
+
+
+def _remedy(name: str) -> str:
+    anew = f"python -m kdref.lab.experiments {name} --restart"
+    return f"Restore it (git checkout -- data/results/{name}.json, or install kdref anew), or make it anew: {anew}"
+
+
+def _short(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _rounded(run: dict[str, Any]) -> dict[str, Any]:

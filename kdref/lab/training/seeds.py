@@ -3,7 +3,11 @@
 Lesson: notebooks/01_soft_targets.ipynb.
 """
 
+import functools
 import math
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +38,7 @@ def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int 
         One row per run: ``arm``, ``seed`` and the numbers; the same whatever the number of workers.
 
     Raises:
-        ValueError: If arms or seeds are missing or named twice.
+        ValueError: If arms or seeds are missing or named twice, or there is no worker.
 
     Example:
         >>> replicate(lambda seed, arm: {"score": seed + len(arm)}, arms=["a", "bb"], seeds=[0], jobs=1)
@@ -54,12 +58,12 @@ def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int 
 
 def run_many(run: Run, pairs: Sequence[tuple[int, str]], *, jobs: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield a row for each (seed, arm) as soon as it is done, in any order: the parallel engine of ``replicate``."""
-    jobs = session.jobs() if jobs is None else jobs
+    jobs = session.jobs() if jobs is None else session.workers(str(jobs))
     if jobs == 1 or len(pairs) == 1:
         return (_one(run, seed, arm) for seed, arm in pairs)
     import joblib
 
-    tasks = [joblib.delayed(_one)(run, seed, arm) for seed, arm in pairs]
+    tasks = [joblib.delayed(_one_in_worker)(os.getpid(), run, seed, arm) for seed, arm in pairs]
     results: Iterator[dict[str, Any]] = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
     return results
 
@@ -148,6 +152,33 @@ def _by_seed(table: "DataFrame", baseline: str, metric: str) -> "DataFrame":
         if bad:
             raise ValueError(f"arm {arm!r} has no finite {metric} for seeds {bad}: every arm needs every seed")
     return values
+
+
+def _one_in_worker(parent: int, run: Run, seed: int, arm: str) -> dict[str, Any]:
+    _end_with(parent)
+    return _one(run, seed, arm)
+
+
+@functools.lru_cache(maxsize=1)
+def _end_with(parent: int) -> None:
+    """End this worker soon after the process that started it: one that is killed tells nobody."""
+    if os.getpid() == parent:  # a thread of it, not a process
+        return
+
+    def watch() -> None:
+        while _alive(parent):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _alive(parent: int) -> bool:
+    if os.name == "posix":
+        return os.getppid() == parent  # orphans get another parent
+    import psutil
+
+    return bool(psutil.pid_exists(parent))
 
 
 def _one(run: Run, seed: int, arm: str) -> dict[str, Any]:

@@ -5,10 +5,13 @@
 """
 
 import os
+from collections.abc import Callable
 
 import torch
 
-__all__ = ["base_seed", "jobs", "progress_on", "setup"]
+__all__ = ["base_seed", "jobs", "progress_on", "seed", "setup", "workers"]
+
+LARGEST_SEED = 4_000_000_000  # NumPy's end at 2**32, and lessons count on from the base seed
 
 
 def setup() -> None:
@@ -33,9 +36,9 @@ def base_seed() -> int:
     """The seed that a lesson's other seeds are counted from: ``KDREF_SEED``, or 0.
 
     Raises:
-        ValueError: If ``KDREF_SEED`` is not a whole number, or negative.
+        ValueError: If ``KDREF_SEED`` is not a whole number, negative, or beyond four thousand million.
     """
-    return _whole_number("KDREF_SEED", default=0, smallest=0)
+    return _of_environment("KDREF_SEED", seed, default=0)
 
 
 def jobs() -> int:
@@ -44,7 +47,25 @@ def jobs() -> int:
     Raises:
         ValueError: If ``KDREF_JOBS`` is not a whole number, or less than 1.
     """
-    return _whole_number("KDREF_JOBS", default=os.cpu_count() or 1, smallest=1)
+    return _of_environment("KDREF_JOBS", workers, default=os.cpu_count() or 1)
+
+
+def seed(text: str) -> int:
+    """A base seed, as somebody typed it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return _whole_number(text, 0, LARGEST_SEED)
+
+
+def workers(text: str) -> int:
+    """A number of worker processes, as somebody typed it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return _whole_number(text, 1, 10_000)
 
 
 def progress_on() -> bool:
@@ -52,10 +73,15 @@ def progress_on() -> bool:
     return os.environ.get("KDREF_PROGRESS") != "off"
 
 
-def _whole_number(variable: str, *, default: int, smallest: int) -> int:
+def _of_environment(variable: str, read: Callable[[str], int], *, default: int) -> int:
     text = os.environ.get(variable, "")
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) < smallest:
-        raise ValueError(f"{variable} must be a whole number of at least {smallest}, got {text!r}: change or unset it")
+    try:
+        return read(text) if text else default
+    except ValueError as error:
+        raise ValueError(f"{variable} {error}: change or unset it") from None
+
+
+def _whole_number(text: str, smallest: int, largest: int) -> int:
+    if not text.isdecimal() or len(text) > 20 or not smallest <= int(text) <= largest:
+        raise ValueError(f"must be a whole number from {smallest} to {largest:,}, got {text!r}")
     return int(text)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from kdref.lab.training.forward import in_float64
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,7 +72,7 @@ def cka_table(rows: "Mapping[str, Tensor]", columns: "Mapping[str, Tensor]") -> 
 @torch.no_grad()
 def _relations(features: Tensor) -> Tensor:  # (B, B)
     """Inner products of the examples' centred features, as a matrix of length 1; zeros where all are equal."""
-    flat = features.flatten(1).double()
+    flat = in_float64(features.flatten(1))
     centred = flat - flat.mean(dim=0)
     gram = centred @ centred.T
     unit: Tensor = gram / gram.norm().clamp(min=torch.finfo(torch.float64).tiny)

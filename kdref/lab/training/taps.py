@@ -3,11 +3,12 @@
 Lesson: notebooks/03_feature_based.ipynb.
 """
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+
+from kdref.lab.training.forward import first_tensor
 
 __all__ = ["Taps", "taps"]
 
@@ -15,9 +16,10 @@ __all__ = ["Taps", "taps"]
 def taps(model: nn.Module, names: Sequence[str]) -> "Taps":
     """Tap a model: the result, called like the model, gives the named activations instead of the output.
 
-    The model is not edited and shares its weights with the taps, so training through them trains it. Where
-    torchvision's ``create_feature_extractor`` can follow the forward pass, only what the taps need is computed; where
-    it can't (control flow that depends on data), the whole model runs and forward hooks listen.
+    The model is not edited and shares its weights with the taps, so training through them trains it. All of it runs, as
+    it always does, while forward hooks listen. (torchvision's ``create_feature_extractor`` stops at the last tap, but
+    of a block that runs twice it gives one run, of a block its last operation, not what it returned, and it leaves out
+    ``y.relu_()``: wrong numbers without a word.)
 
     Args:
         model: Any model. Its own mode counts: put it in train or eval mode before you call the taps.
@@ -25,11 +27,13 @@ def taps(model: nn.Module, names: Sequence[str]) -> "Taps":
             the activation of its last layer.
 
     Returns:
-        Taps: ``taps(model, names)(x)`` is a dictionary, name to activation, in the order asked for.
+        Taps: ``taps(model, names)(x)`` is a dictionary, name to activation, in the order asked for. Of a module that
+        returns several tensors the first is taken: an LSTM's outputs, what an attention layer gives (not its weights),
+        the last hidden state of a Hugging Face encoder.
 
     Raises:
-        ValueError: If a name is unknown or given twice, or its activation is not one tensor: the module runs several
-            times, or the next layer overwrites it in place. Some of this shows only when the taps are called.
+        ValueError: If a name is unknown or given twice; and when the taps are called, if the module does not run or
+            runs several times, gives no tensor, or a later layer overwrites its activation in place.
 
     Example:
         >>> import torch
@@ -48,83 +52,44 @@ class Taps:
     """What ``taps`` returns: call it like the model."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
-        """Follow the forward pass once, if it can be followed."""
+        """See ``taps``."""
         self.model, self.names = model, tuple(names)
-        self._graphs = _follow(model, self.names)
 
-    @property
-    def followed(self) -> bool:
-        """Whether only what the taps need is computed; if not, the whole model runs, with hooks."""
-        return self._graphs is not None
-
-    def __call__(self, *inputs: Any) -> dict[str, Tensor]:
+    def __call__(self, *inputs: Any, **keywords: Any) -> dict[str, Tensor]:
         """Run the model, in the mode it is in."""
-        found = self._listen(inputs) if self._graphs is None else self._graphs[self.model.training](*inputs)
-        return {name: found[name] for name in self.names}
-
-    def _listen(self, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         versions: dict[str, int] = {}
 
         def listener(name: str) -> Any:
-            def hook(module: nn.Module, arguments: Any, output: Tensor) -> None:
+            def hook(module: nn.Module, arguments: Any, output: Any) -> None:
                 if name in found:
-                    raise ValueError(_several(name))
-                found[name], versions[name] = output, output._version
+                    raise ValueError(
+                        f"{name!r} runs several times in one forward pass: tap a module that runs once, such as its "
+                        "parent"
+                    )
+                activation = first_tensor(output)
+                if activation is None:
+                    raise ValueError(f"{name!r} gives a {type(output).__name__} and no tensor: tap another module")
+                if activation.is_inference():  # has no version to compare: keep what it is now
+                    activation = activation.clone()
+                else:
+                    versions[name] = activation._version
+                found[name] = activation
 
             return hook
 
         handles = [self.model.get_submodule(name).register_forward_hook(listener(name)) for name in self.names]
         try:
-            self.model(*inputs)
+            self.model(*inputs, **keywords)
         finally:
             for handle in handles:
                 handle.remove()
         for name in self.names:
             if name not in found:
                 raise ValueError(f"the forward pass did not run {name!r}: tap a module that it calls")
-            if found[name]._version != versions[name]:
-                raise ValueError(_overwritten(name))
-        return found
-
-
-def _follow(model: nn.Module, names: Sequence[str]) -> dict[bool, fx.GraphModule] | None:
-    """A graph for each mode, since what is functional (dropout) is frozen into it; None if it can't be followed."""
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    modes = {module: module.training for module in model.modules()}
-    try:
-        both: Any = create_feature_extractor(model, list(names), suppress_diff_warning=True)
-    except Exception:  # torch.fx lets anything through that the model raises when it meets a stand-in for a tensor
-        return None
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    for name in names:
-        _check(both, both.train_graph, name)
-    return {True: fx.GraphModule(both, both.train_graph), False: fx.GraphModule(both, both.eval_graph)}
-
-
-def _check(model: nn.Module, graph: fx.Graph, name: str) -> None:
-    """Refuse an activation that a graph would give wrongly."""
-    if sum(node.op == "call_module" and node.target == name for node in graph.nodes) > 1:
-        raise ValueError(_several(name))
-    returned = next(node for node in graph.nodes if node.op == "output").args[0][name]
-    for user in returned.users:
-        layer = model.get_submodule(str(user.target)) if user.op == "call_module" else None
-        method = user.op == "call_method" and str(user.target).endswith("_")
-        if getattr(layer, "inplace", False) or method or user.kwargs.get("inplace") or user.target in _IN_PLACE:
-            raise ValueError(_overwritten(name))
-
-
-_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-
-
-def _several(name: str) -> str:
-    return f"{name!r} runs several times in one forward pass: tap a module that runs once, such as its parent"
-
-
-def _overwritten(name: str) -> str:
-    return (
-        f"the activation of {name!r} is overwritten in place: tap the layer after it, or build that with inplace=False"
-    )
+            if name in versions and found[name]._version != versions[name]:
+                raise ValueError(
+                    f"the activation of {name!r} is overwritten in place: tap the layer after it, or build that with "
+                    "inplace=False"
+                )
+        return {name: found[name] for name in self.names}

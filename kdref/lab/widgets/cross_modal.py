@@ -87,7 +87,7 @@ def draw_moment(
     below = axes[-1]
     below.clear()
     series = {
-        name: torch.softmax(scores[number].detach().double() / temperature, -1) for name, scores in logits.items()
+        name: torch.softmax(scores[number].detach().cpu().double() / temperature, -1) for name, scores in logits.items()
     }
     plots.draw_bars(below, series, names=[name.replace(" ", "\n") for name in class_names])
     below.set(ylim=(0, 1), ylabel="softened probability")
@@ -140,7 +140,7 @@ def sensor_explorer(
         chart.value = report.png(figure)
         said = []
         for name, scores in logits.items():
-            p = torch.softmax(scores[number].detach().double() / tau, -1)
+            p = torch.softmax(scores[number].detach().cpu().double() / tau, -1)
             said.append(f"{escape(name)} {escape(class_names[int(p.argmax())])} ({100 * float(p.max()):.0f} %)")
         right = escape(class_names[int(labels[number])])
         line.value = f"window {number}, {right}, τ = {tau:g}: " + ", ".join(said)

@@ -48,7 +48,7 @@ def best_hump(divergence: Callable[..., Tensor], teacher_logits: Tensor, setting
     words = len(teacher_logits)
     positions = torch.arange(10 * (words - 1) + 1, dtype=torch.float64) / 10
     humps = hump(positions[:, None], _WIDTHS, words=words).flatten(0, 1)
-    found: Tensor = humps[divergence(humps, teacher_logits.double().expand_as(humps), **settings).argmin()]
+    found: Tensor = humps[divergence(humps, teacher_logits.cpu().double().expand_as(humps), **settings).argmin()]
     return found
 
 
@@ -70,7 +70,7 @@ def divergence_explorer(divergence: Callable[..., Tensor], teacher_logits: Tenso
 
     if teacher_logits.dim() != 1:
         raise ValueError(f"expected one position's logits (V,), got shape {tuple(teacher_logits.shape)}: pass a row")
-    teacher, words = teacher_logits.detach().double(), len(teacher_logits)
+    teacher, words = teacher_logits.detach().cpu().double(), len(teacher_logits)
     named, layout = {"description_width": "9em"}, {"width": "36em"}
     place = ipywidgets.FloatSlider(
         (words - 1) / 2, min=0, max=words - 1, step=0.1, description="position", style=named, layout=layout

@@ -29,7 +29,7 @@ def both_means(
     Returns:
         Each teacher's probabilities by its name, then "arithmetic mean" and "geometric mean".
     """
-    z = torch.stack([row.detach().double() for row in logits.values()])
+    z = torch.stack([row.detach().cpu().double() for row in logits.values()])
     w = torch.ones(len(z), dtype=z.dtype) if weights is None else torch.tensor(weights, dtype=z.dtype)
     w = (w / w.sum())[:, None]
     p = z.softmax(dim=-1)

@@ -62,7 +62,7 @@ def speculative_explorer(
     names = [str(name) for name in (range(len(student_logits)) if token_names is None else token_names)]
     if len(names) != len(student_logits):
         raise ValueError(f"{len(student_logits)} tokens need as many names, got {len(names)}")
-    start, goal = student_logits.detach().double(), teacher_logits.detach().double()
+    start, goal = student_logits.detach().cpu().double(), teacher_logits.detach().cpu().double()
 
     named, layout = {"description_width": "9em"}, {"width": "36em"}
     share = ipywidgets.FloatSlider(0.0, min=0, max=1, step=0.05, description="distilled", style=named, layout=layout)

@@ -42,7 +42,7 @@ def temperature_explorer(
     names = [str(name) for name in (range(len(logits)) if class_names is None else class_names)]
     if len(names) != len(logits):
         raise ValueError(f"{len(logits)} classes need as many names, got {len(names)}")
-    scores = logits.detach().double().cpu()
+    scores = logits.detach().cpu().double()
     ratios = [3.0] if image is None else [1.0, 3.0]
     with style.new_figure(8, 3, columns=len(ratios), width_ratios=ratios) as (figure, axes):
         if image is not None:

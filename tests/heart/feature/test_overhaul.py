@@ -104,6 +104,8 @@ def test_known_values() -> None:
     # hinge of margin 1 on the side of 2 (right by the margin), 0.5 (short by 0.5), 0.5 (wrong by 1.5)
     student, teacher = torch.tensor([[2.0, 0.5, 0.5]]), torch.tensor([[9.0, 9.0, -9.0]])
     assert activation_boundary_loss(student, teacher).item() == pytest.approx(2.5 / 3, rel=1e-6)
+    # a teacher at exactly 0 is silent, so a student at the margin below is right
+    assert activation_boundary_loss(torch.tensor([[-1.0]]), torch.zeros(1, 1)) == 0
 
 
 def test_the_gradient_is_exactly_zero_where_both_are_silent_and_not_elsewhere() -> None:
@@ -165,12 +167,6 @@ def test_gradients_reach_the_student_only() -> None:
     checks.check_gradient(lambda s, t, m: overhaul_loss(s, t, m), STUDENT, TEACHER, MARGIN)
     checks.check_gradient(lambda s, t: activation_boundary_loss(s, t), STUDENT, TEACHER)
     checks.check_gradient(lambda x: margin_relu(x, MARGIN), STUDENT)
-
-
-def test_they_can_be_differentiated_twice() -> None:
-    checks.check_second_derivative(lambda s: overhaul_loss(s, TEACHER, MARGIN), STUDENT)
-    checks.check_second_derivative(lambda s: activation_boundary_loss(s, TEACHER), STUDENT)
-    checks.check_second_derivative(lambda x: margin_relu(x, MARGIN), TEACHER)
 
 
 def test_the_second_derivative_of_overhaul_is_two_where_an_element_counts_and_zero_where_it_is_free() -> None:

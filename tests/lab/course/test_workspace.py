@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in that is not this repository, with those lessons."""
-    monkeypatch.setattr(workspace, "_home", lambda: folder.parent)
+    monkeypatch.setattr(workspace, "home_folder", lambda: folder.parent)
     monkeypatch.setattr(workspace, "_notebooks_folder", lambda: folder)
     return folder.parent
 
@@ -97,16 +97,118 @@ def test_reset_loses_nothing_when_the_disk_is_full(home: Path, monkeypatch: pyte
         with pytest.raises(OSError, match="No space"):
             course.reset("01")
     left = {path.name: path.read_text() for path in course.work_folder().iterdir()}
-    assert "my answers" in left.values()
+    assert left["01_soft_targets.ipynb"] == "my answers"
     assert not [name for name in left if name.startswith(".")], "a temporary file is left over"
-    course.make_copies(course.work_folder())
-    assert mine.exists()
 
 
 def test_reset_of_a_lesson_without_a_copy_makes_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reset", "soft_targets", "0"]) == 0
     assert len(list(course.work_folder().iterdir())) == 2
     assert "is as new\n" in capsys.readouterr().out
+
+
+def test_reset_does_nothing_at_all_when_one_of_several_names_is_wrong(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    course.make_copies(course.work_folder())
+    mine = course.work_folder() / "01_soft_targets.ipynb"
+    mine.write_text("my answers")
+    before = sorted(course.work_folder().iterdir())
+    for names in (["01", "77", "soft_target"], ["77", "01", "soft_target"]):
+        assert main(["reset", *names]) == 1
+        assert "no lesson '77', 'soft_target': there are 00_start_here" in capsys.readouterr().err
+        assert mine.read_text() == "my answers"
+        assert sorted(course.work_folder().iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["", " ", ".ipynb", "-1", "000", "1.5", "01_", "../01_soft_targets"])
+def test_what_names_no_lesson_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(os, "execv", lambda program, command: pytest.fail("started"))
+    for call in (lambda: course.reset(name), lambda: course.start(lesson=name)):
+        with pytest.raises(ValueError, match=re.escape(f"no lesson {name!r}: there are 00_start_here")):
+            call()
+    assert not course.work_folder().exists()
+
+
+@pytest.mark.parametrize("name", ["1", "01", "soft_targets", "01_soft_targets", "01_soft_targets.ipynb"])
+def test_a_lesson_has_a_number_and_names(home: Path, name: str) -> None:
+    assert course.reset(name)[0].name == "01_soft_targets.ipynb"
+
+
+def test_a_lesson_named_twice_is_reset_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    course.make_copies(course.work_folder())
+    assert main(["reset", "01", "soft_targets", "1"]) == 0
+    assert capsys.readouterr().out.count("is as new") == 1
+    assert len(list(course.work_folder().glob("01_*"))) == 2
+
+
+@pytest.mark.parametrize("other", ["has moved it", "is done"])
+def test_two_that_reset_at_the_same_moment_lose_no_copy(
+    home: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    course.make_copies(course.work_folder())
+    mine = course.work_folder() / "01_soft_targets.ipynb"
+    fresh = mine.read_text()
+    mine.write_text("my answers")
+    replace, calls = Path.replace, []
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        """Another process resets just before this one moves the file."""
+        calls.append(target)
+        if len(calls) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: 1)
+                if other == "is done":
+                    course.reset("01")
+                else:
+                    workspace._move_aside(mine)
+        return replace(self, target)
+
+    monkeypatch.setattr(time, "strftime", lambda form: "now")
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    course.reset("01")
+    assert mine.read_text() == fresh
+    mine.unlink()
+    kept = sorted(path.read_text() for path in course.work_folder().iterdir() if path.name.startswith("01"))
+    assert kept == sorted(["my answers", *([fresh] if other == "is done" else [])])
+
+
+def test_what_is_saved_while_reset_is_at_work_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    course.make_copies(course.work_folder())
+    mine = course.work_folder() / "01_soft_targets.ipynb"
+    move = workspace._move_aside
+    monkeypatch.setattr(workspace, "_move_aside", lambda path: (move(path), path.write_text("saved"))[0])
+    course.reset("01")
+    assert mine.read_text() == "saved"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_appears_while_a_copy_is_made_stays(home: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    mine = course.work_folder() / "01_soft_targets.ipynb"
+    copyfile = shutil.copyfile
+
+    def meanwhile(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        if source.name == mine.name:
+            mine.write_text("saved by JupyterLab")
+
+    def no_links(source: Path, target: Path) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(shutil, "copyfile", meanwhile)
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    assert [path.name for path in course.make_copies(course.work_folder())] == ["00_start_here.ipynb"]
+    assert mine.read_text() == "saved by JupyterLab"
+    assert len(list(course.work_folder().iterdir())) == 2
+
+
+def test_what_a_killed_process_left_of_a_copy_is_cleared(home: Path) -> None:
+    work = course.work_folder()
+    work.mkdir()
+    (work / ".01_soft_targets.ipynb.99999999.tmp").touch()
+    course.make_copies(work)
+    assert sorted(path.name for path in work.iterdir()) == ["00_start_here.ipynb", "01_soft_targets.ipynb"]
 
 
 def test_reset_of_an_unknown_lesson_names_those_there_are(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,58 +226,6 @@ def test_the_table_has_number_topic_question_and_measured_minutes(folder: Path) 
 def test_no_lessons_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="git checkout -- notebooks"):
         course.lessons(tmp_path)
-
-
-@pytest.fixture
-def jupyter(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The words of the command that would have been started."""
-    words: list[str] = []
-
-    class Server:
-        def __init__(self, command: list[str], cwd: Path) -> None:
-            words.extend(command)
-
-        def wait(self) -> int:
-            return 0
-
-    monkeypatch.setattr(os, "execv", lambda program, command: words.extend(command))
-    monkeypatch.setattr(subprocess, "Popen", Server)
-    monkeypatch.setattr(os, "chdir", lambda path: None)
-    return words
-
-
-def test_start_opens_my_copy_on_this_computer_only(jupyter: list[str], home: Path) -> None:
-    main(["start", "--lesson", "01", "--no-browser"])
-    assert f"--ServerApp.root_dir={home}" in jupyter
-    assert "--LabApp.default_url=/lab/tree/work/01_soft_targets.ipynb" in jupyter
-    assert (home / "work" / "01_soft_targets.ipynb").exists()
-    assert "--ServerApp.ip=127.0.0.1" in jupyter
-    assert not [word for word in jupyter if "token" in word or "password" in word]
-    settings = next(word for word in jupyter if word.startswith("--LabApp.app_settings_dir=")).partition("=")[2]
-    overrides = json.loads(Path(settings, "overrides.json").read_text(encoding="utf-8"))
-    assert overrides["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"  # or Jupyter asks first
-    assert "--no-browser" in jupyter
-
-
-@pytest.mark.parametrize(("display", "opens"), [("", False), (":0", True)])
-def test_start_prints_the_address_where_there_is_no_display(
-    jupyter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], display: str, opens: bool
-) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("DISPLAY", display)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    main(["start"])
-    assert ("--no-browser" not in jupyter) == opens
-    assert ("Open the address" not in capsys.readouterr().out) == opens
-
-
-def test_start_without_jupyterlab_says_what_to_install(
-    jupyter: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["start"]) == 1
-    assert "kdref[lab]" in capsys.readouterr().err
-    assert jupyter == []
 
 
 def test_work_lies_in_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

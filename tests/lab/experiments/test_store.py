@@ -1,6 +1,5 @@
 """Stored experiments: resumed after any stop, never half written, and those we ship are whole."""
 
-import importlib
 import json
 import math
 import os
@@ -90,14 +89,14 @@ def test_a_killed_process_leaves_a_whole_file(folder: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write("response_patience", [{"arm": "a", "seed": 0, "accuracy": 0.5}])
+    store.add("response_patience", {"arm": "a", "seed": 0, "accuracy": 0.5}, code_sha256="this")
 
     def no_space(self: Path, *_: object, **__: object) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", no_space)
+    monkeypatch.setattr(Path, "write_bytes", no_space)
     with pytest.raises(OSError, match="No space left"):
-        store.write("response_patience", [])
+        store.add("response_patience", {"arm": "a", "seed": 1, "accuracy": 0.5}, code_sha256="this")
     assert pairs() == {(0, "a")}
 
 
@@ -112,6 +111,11 @@ def test_other_code_is_refused_until_a_restart_sets_the_old_runs_aside(
     assert min(seed for seed, _ in pairs()) == 1000
     old = json.loads((folder / "results" / "response_patience.json.old").read_text(encoding="utf-8"))
     assert len(old["runs"]) == 16
+    assert run("--seeds", "2000", "--restart") == 0  # and the oldest are not written over
+    assert json.loads((folder / "results" / "response_patience.json.old").read_text(encoding="utf-8")) == old
+    second = json.loads((folder / "results" / "response_patience.json.old2").read_text(encoding="utf-8"))
+    assert {run["seed"] for run in second["runs"]} == set(range(1000, 1008))
+    assert min(seed for seed, _ in pairs()) == 2000
 
 
 def test_comments_and_docstrings_leave_the_hash_alone_and_a_constant_changes_it(tmp_path: Path) -> None:
@@ -151,18 +155,18 @@ def test_lessons_use_the_experiments_that_are_looked_at_below() -> None:
 
 @pytest.mark.parametrize("name", store.names())
 def test_stored_runs_are_finite_of_this_code_and_whole_where_a_lesson_uses_them(name: str) -> None:
-    module = importlib.import_module(f"kdref.lab.experiments.{name}")
     stored = store.read(name)
     if stored is None:
         assert name not in used_by_lessons(), f"python -m kdref.lab.experiments {name}"
         return
-    seeds = getattr(module, "SEEDS", [base + i for base in command.BASE_SEEDS for i in range(command.PER_BASE)])
     found = [(run["seed"], run["arm"]) for run in stored["runs"]]
-    wanted = [(seed, arm) for seed in seeds for arm in module.ARMS]
+    wanted = store.wanted(name)
     assert len(found) == len(set(found))
     assert set(found) <= set(wanted)
     assert name not in used_by_lessons() or len(found) == len(wanted)
     assert stored["code_sha256"] == store.code_hash(name)
+    seal = f'"runs_sha256": "{store._runs_hash(stored["runs"])}",'
+    assert seal in store.results_file(name).read_text(encoding="utf-8"), f"made before runs had a hash; add: {seal}"
     numbers = [value for run in stored["runs"] for key, value in run.items() if key not in ("arm", "seed")]
     assert all(math.isfinite(value) for value in numbers)
     assert all(0 <= run["accuracy"] <= 1 for run in stored["runs"])

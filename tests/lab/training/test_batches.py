@@ -1,8 +1,10 @@
 """Index-slice batches and a frozen teacher's outputs."""
 
+from collections import OrderedDict, namedtuple
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdref.lab.training.batches import Batches, teacher_outputs
 from tests import checks
@@ -56,6 +58,9 @@ def test_drop_last_leaves_out_a_smaller_last_batch() -> None:
 def test_bad_batches_are_named() -> None:
     with pytest.raises(ValueError, match=r"share their first axis, got lengths \[10, 9\]"):
         Batches(X, X[:9], batch_size=2)
+    for bad, kind in ((X.numpy(), "ndarray"), ([1, 2], "list"), ({"x": X}, "dict"), (X[0], "Tensor")):
+        with pytest.raises(ValueError, match=f"takes tensors with examples first, one by one, got {kind}"):
+            Batches(bad, batch_size=2)
     with pytest.raises(ValueError, match=r"share their first axis, got lengths \[\]"):
         Batches(batch_size=2)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
@@ -95,3 +100,84 @@ def test_teacher_outputs_of_nothing_are_refused() -> None:
         teacher_outputs(teacher(), torch.zeros(0, 3))
     with pytest.raises(ValueError, match="got 4 and 0"):
         teacher_outputs(teacher(), torch.zeros(4, 3), batch_size=0)
+
+
+# What goes into a teacher, and what comes out -------------------------------------------------------------------------
+
+
+class Reader(nn.Module):
+    """Reads token numbers and a mask, by keyword or position, and gives what ``wrap`` makes of the logits."""
+
+    def __init__(self, wrap=lambda logits: logits) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.embedding, self.wrap = nn.Embedding(5, 3), wrap
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> object:
+        return self.wrap((self.embedding(input_ids) * attention_mask[..., None]).sum(dim=1))
+
+
+IDS = torch.tensor([[1, 2, 0], [3, 4, 1], [2, 0, 0], [4, 4, 0], [1, 1, 1]])
+TEXT = {"attention_mask": (IDS > 0).long(), "input_ids": IDS}  # in another order than the arguments
+Output = namedtuple("Output", ["hidden", "logits"])
+WRAPPED = {
+    "a tensor": lambda z: z,
+    "a dictionary": lambda z: {"hidden": 2 * z, "logits": z},
+    "a named tuple": lambda z: Output(2 * z, z),
+    "Hugging Face's": lambda z: OrderedDict(loss=None, logits=z),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_teacher_outputs_of_tokenised_text_are_the_logits(wrap) -> None:  # type: ignore[no-untyped-def]
+    model = Reader(wrap)
+    expected = (model.embedding(IDS) * TEXT["attention_mask"][..., None]).sum(dim=1)
+    for inputs in (TEXT, (IDS, TEXT["attention_mask"]), [IDS, TEXT["attention_mask"]]):
+        found = teacher_outputs(model, inputs, batch_size=2)
+        torch.testing.assert_close(found, expected.detach())
+
+
+def test_a_real_classifier_of_text_is_read_as_it_is() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = BertForSequenceClassification(BertConfig(vocab_size=5, num_labels=3, **size))
+    found = teacher_outputs(model, TEXT, batch_size=2)
+    torch.testing.assert_close(found, model.eval()(**TEXT).logits.detach())
+    with pytest.raises(
+        ValueError, match=r"BertModel gave a BaseModelOutput\w* of last_hidden_state, pooler_output, where"
+    ):
+        teacher_outputs(model.bert, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda z: (z, 2 * z), r"Reader gave a tuple, where a tensor or something with \.logits is needed: wrap it"),
+        (lambda z: {"features": z}, r"Reader gave a dict of features, where"),
+        (lambda z: Output(z, None), r"Reader gave a Output of hidden, logits, where"),
+        (lambda z: z.numpy(), r"Reader gave a ndarray, where"),
+        (lambda z: z.T, r"for 2 examples the output is of shape \(3, 2\): examples go first"),
+        (lambda z: z.mean(), r"for 2 examples the output is of shape \(\): examples go first"),
+    ],
+)
+def test_outputs_that_are_no_rows_are_refused_and_the_mode_is_restored(wrap, message: str) -> None:  # type: ignore[no-untyped-def]
+    model = Reader(wrap).train()
+    with pytest.raises(ValueError, match=message):
+        teacher_outputs(model, TEXT, batch_size=2)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (TEXT | {"input_ids": IDS.tolist()}, r"got \{'input_ids': 'list'\}: ask a tokenizer for return_tensors=\"pt\""),
+        (TEXT | {"input_ids": IDS[:3]}, r"must be equally many, got \{'attention_mask': 5, 'input_ids': 3\}"),
+        ((IDS, IDS[:2]), r"must be equally many, got \{0: 5, 1: 2\}"),
+        (IDS.numpy(), "must be tensors, got {0: 'ndarray'}"),
+        ({}, "at least one input and a positive batch_size, got 0 and 1024"),
+        (torch.tensor(1.0), "at least one input and a positive batch_size, got 0 and 1024"),
+    ],
+)
+def test_inputs_that_are_no_rows_are_refused(inputs: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        teacher_outputs(Reader(), inputs)  # type: ignore[arg-type]

@@ -1,7 +1,10 @@
 """The training loop: what it promises about modes, means, failures and interruptions."""
 
+import dataclasses
 import math
+from collections import OrderedDict, namedtuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -62,11 +65,58 @@ def test_means_are_weighted_by_examples() -> None:
     assert rows == [{"epoch": 1.0, "loss": pytest.approx(2.0)}]
 
 
-@pytest.mark.parametrize("batch", [X, (X, Y), [X, Y], {"x": X, "y": Y}, ((X, X), Y)])
-def test_every_kind_of_batch_is_counted_by_its_first_axis(batch: object) -> None:
+@dataclasses.dataclass
+class Pair:
+    name: str
+    x: Tensor
+
+
+Named = namedtuple("Named", ["text", "x"])
+IMAGES = torch.zeros(10, 3, 4, 4)
+TEN = {
+    "a tensor": X,
+    "a pair": (X, Y),
+    "a list": [X, Y],
+    "a dictionary": {"x": X, "y": Y},
+    "views of the inputs": ((IMAGES, IMAGES, IMAGES), Y),
+    "three images each": (IMAGES, IMAGES, IMAGES),
+    "strings first": (["film"] * 10, Y),
+    "a string first": ("film", Y),
+    "a dictionary of text": {"text": ["film"] * 10, "label": Y},
+    "a named tuple": Named("film", X),
+    "a model's output": OrderedDict(loss=torch.tensor(0.0), logits=X),  # Hugging Face's are such dictionaries
+    "a dataclass": Pair("film", X),
+    "a number first": (torch.tensor(3.0), 7, None, X),
+    "NumPy": (np.zeros((10, 2), dtype=np.float32), np.zeros(10)),
+}
+
+
+@pytest.mark.parametrize("batch", TEN.values(), ids=TEN)
+def test_a_batch_is_counted_by_the_first_axis_of_its_first_tensor(batch: object) -> None:
+    # ten examples of loss 2 and two of loss 8: the mean is 3
+    model, losses = nn.Linear(1, 1), iter([2.0, 8.0])
+    rows = fit(lambda _: {"loss": model.weight.sum() * 0 + next(losses)}, model, [batch, X[:2]], sgd(model), epochs=1)
+    assert rows[0]["loss"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("batch", ["film", ["film", "book"], {"text": "film"}, 3, None, (), torch.tensor(1.0), zip()])
+def test_a_batch_without_a_tensor_is_refused_before_it_trains(batch: object) -> None:
+    model, seen = nn.Linear(1, 1), []
+    message = f"counted by its first tensor, and this {type(batch).__name__} holds none: let batches be tensors"
+    with pytest.raises(ValueError, match=message):
+        fit(seen.append, model, [batch], sgd(model), epochs=1)  # type: ignore[arg-type]
+    assert seen == []
+
+
+def test_a_term_that_some_batches_lack_is_a_mean_over_the_others() -> None:
     model = nn.Linear(1, 1)
-    rows = fit(lambda _: {"loss": model.weight.sum() * 0 + 2}, model, [batch], sgd(model), epochs=1)
-    assert rows[0]["loss"] == pytest.approx(2.0)
+
+    def step(batch: Tensor) -> dict[str, Tensor]:
+        loss = 0 * model.weight.sum() + 1
+        return {"loss": loss, "soft": 3 * loss} if len(batch) == 10 else {"loss": loss}
+
+    rows = fit(step, model, [X, X[:5]], sgd(model), epochs=1)
+    assert rows == [{"epoch": 1.0, "loss": pytest.approx(1.0), "soft": pytest.approx(3.0)}]
 
 
 def test_the_student_is_in_train_mode_in_every_epoch() -> None:
@@ -125,6 +175,22 @@ def test_scheduler_and_hooks_are_called_when_they_should_be() -> None:
     assert [row["rate"] for row in rows] == [0.5, 0.25, 0.125]
     assert [row["half"] for row in rows] == [0.5, 1.0, 1.5]
     assert [row["epoch"] for row in rows] == [1.0, 2.0, 3.0]
+
+
+def test_a_rate_that_falls_on_a_plateau_sees_the_loss_of_each_epoch() -> None:
+    model, losses = nn.Linear(1, 1), iter([3.0, 1.0, 2.0, 2.0])
+    optimizer = sgd(model, lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
+    rows = fit(
+        lambda _: {"loss": 0 * model.weight.sum() + next(losses)},
+        model,
+        [X],
+        optimizer,
+        epochs=4,
+        scheduler=scheduler,
+        after_epoch=lambda _: {"rate": optimizer.param_groups[0]["lr"]},
+    )
+    assert [row["rate"] for row in rows] == pytest.approx([1.0, 1.0, 0.1, 0.01])  # no better after the second epoch
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

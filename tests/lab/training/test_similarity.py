@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kdref.lab.training.similarity import cka, cka_table
+from tests.lab.apple import on_apple
 
 
 def features(*shape: int, seed: int = 0) -> Tensor:
@@ -65,6 +66,17 @@ def test_constant_features_are_like_nothing() -> None:
 def test_float32_far_from_zero_is_precise() -> None:
     x, y = features(30, 4), features(30, 4, seed=1)
     assert cka((x + 1000).float(), (y + 1000).float()) == pytest.approx(cka(x, y), abs=1e-4)
+
+
+def test_two_examples_lie_on_a_line_so_all_features_of_them_are_alike() -> None:
+    assert cka(torch.tensor([[0.0], [1.0]]), torch.tensor([[5.0, 1.0], [3.0, -7.0]])) == pytest.approx(1)
+    assert cka(torch.tensor([[0.0], [1.0]]), torch.ones(2, 3)) == 0
+
+
+def test_an_apple_needs_no_float64() -> None:
+    x, y = features(9, 4).float(), features(9, 3, seed=1).float()
+    assert cka(on_apple(x), on_apple(y)) == cka(x, y)
+    assert cka_table({"a": on_apple(x)}, {"b": on_apple(y)}).loc["a", "b"] == cka(x, y)
 
 
 def test_takes_no_gradient() -> None:

@@ -52,15 +52,6 @@ def test_activations_are_those_of_the_layers(kind: type[nn.Module]) -> None:
     torch.testing.assert_close(found["fc2"], model(x))
 
 
-def test_what_can_be_followed_is_followed_and_stops_at_the_last_tap() -> None:
-    model = make("cnn2d-8", seed=0)
-    tapped = taps(model, ["features.relu1"])
-    assert tapped.followed
-    assert not taps(Branching(), ["fc1"]).followed
-    model.features.conv2.register_forward_hook(lambda *_: pytest.fail("computed what no tap needs"))
-    tapped(torch.zeros(2, 1, 8, 8))
-
-
 @BOTH
 def test_the_model_stays_as_it_is(kind: type[nn.Module]) -> None:
     model = nn.Sequential(kind(), nn.BatchNorm1d(2)).train()
@@ -128,12 +119,140 @@ def test_names_that_are_no_modules_are_refused_with_those_there_are(names: list[
         taps(Straight(), names)
 
 
-def test_a_torchvision_network_is_followed() -> None:
+def test_a_torchvision_network_is_tapped() -> None:
     from torchvision.models import resnet18
 
     model = resnet18(weights=None).eval()
     tapped, x = taps(model, ["layer1", "fc"]), torch.randn(1, 3, 32, 32)
-    assert tapped.followed
     torch.testing.assert_close(tapped(x)["fc"], model(x))
     with pytest.raises(ValueError, match=r"'layer1\.0\.bn1' is overwritten"):
-        taps(model, ["layer1.0.bn1", "fc"])
+        taps(model, ["layer1.0.bn1", "fc"])(x)
+
+
+# Modules as people write them -----------------------------------------------------------------------------------------
+
+
+class Early(nn.Module):
+    """Returns what it computed before its last operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.aside = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        self.kept = self.aside(x)
+        return y
+
+
+class Reading(nn.Module):
+    """A recurrent layer, attention, and blocks: everything that a sub-module may return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.cell = nn.LSTM(3, 4, batch_first=True), nn.LSTMCell(4, 4)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.block, self.early, self.out = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), Early(), nn.Linear(3, 2)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        y, _ = self.lstm(x)
+        y, _ = self.attention(y, y, y, key_padding_mask=mask)
+        y, _ = self.cell(y[:, -1])
+        y.sigmoid_()
+        return self.out(self.dropout(self.early(self.block(y))))
+
+
+def heard(model: nn.Module, *inputs: Tensor, **keywords: Tensor) -> dict[str, object]:
+    """What each sub-module returned, by a hook that does nothing but write it down."""
+    found: dict[str, object] = {}
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: found.__setitem__(name, output))
+        for name, module in model.named_modules()
+        if name
+    ]
+    model(*inputs, **keywords)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def test_every_sub_module_can_be_tapped_and_gives_what_it_returned() -> None:
+    model, x = Reading().eval(), torch.randn(2, 5, 3)
+    names = [name for name, _ in model.named_modules() if name and not name.startswith(("cell", "attention.out_proj"))]
+    expected, found = heard(model, x), taps(model, names)(x)
+    assert list(found) == names
+    for name in names:
+        output = expected[name]
+        torch.testing.assert_close(found[name], output[0] if isinstance(output, tuple) else output, rtol=0, atol=0)
+    assert found["lstm"].shape == (2, 5, 4)  # outputs, not the last states
+    assert found["attention"].shape == (2, 5, 4)  # what is attended to, not the weights
+    with pytest.raises(ValueError, match="'cell' is overwritten in place"):
+        taps(model, ["cell"])(x)
+
+
+def test_keywords_reach_the_model() -> None:
+    model, x, mask = Reading().eval(), torch.randn(2, 5, 3), torch.tensor([[False, True] + [False] * 3] * 2)
+    tapped = taps(model, ["attention", "out"])
+    torch.testing.assert_close(tapped(x, mask=mask)["out"], model(x, mask=mask))
+    assert not torch.equal(tapped(x, mask=mask)["attention"], tapped(x)["attention"])
+
+
+def test_a_block_that_runs_twice_is_refused_too() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.Linear(3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(self.block(x) + 1)
+
+    for name in ("block", "block.0"):
+        with pytest.raises(ValueError, match=f"'{name}' runs several times in one forward pass"):
+            taps(Twice(), [name])(torch.randn(2, 3))
+
+
+def test_a_frozen_part_stays_frozen_and_a_new_layer_is_seen() -> None:
+    model, x = nn.Sequential(Straight(), nn.Identity()).train(), torch.randn(50, 3)
+    model[0].eval()  # its functional dropout is off, while the whole trains
+    tapped = taps(model, ["0.fc2", "1"])
+    torch.testing.assert_close(tapped(x)["1"], model(x))
+    model[0].fc2 = nn.Linear(4, 5)
+    torch.testing.assert_close(tapped(x)["0.fc2"], model(x))
+
+
+def test_a_teacher_in_inference_mode_is_tapped_even_if_it_overwrites() -> None:
+    model, x = Straight(inplace=True).eval(), torch.randn(5, 3)
+    with torch.inference_mode():
+        found = taps(model, ["fc1", "fc2"])(x)
+        torch.testing.assert_close(found["fc1"], model.fc1(x))
+        torch.testing.assert_close(found["fc2"], model(x))
+
+
+def test_a_module_without_a_tensor_is_refused() -> None:
+    class Counts(nn.Module):
+        def forward(self, x: Tensor) -> int:
+            return len(x)
+
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.counts = Counts()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.counts(x)
+
+    with pytest.raises(ValueError, match="'counts' gives a int and no tensor"):
+        taps(Counted(), ["counts"])(torch.randn(5, 3))
+
+
+def test_an_encoder_of_text_gives_its_last_hidden_state() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = BertForSequenceClassification(BertConfig(vocab_size=5, **size)).eval()
+    text = {"input_ids": torch.tensor([[1, 2, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])}
+    found = taps(model, ["bert", "bert.encoder.layer.0", "classifier"])(**text)
+    torch.testing.assert_close(found["bert"], model.bert(**text).last_hidden_state)
+    torch.testing.assert_close(found["bert.encoder.layer.0"], found["bert"])
+    torch.testing.assert_close(found["classifier"], model(**text).logits)

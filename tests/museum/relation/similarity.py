@@ -102,17 +102,6 @@ def zero_over_zero(student_features: Tensor, teacher_features: Tensor) -> Tensor
 
 
 @exhibit(
-    replaces=SIMILARITY,
-    seen_in="HobbitLong/RepDistiller Similarity and its copies",
-    killed_by=killed_by("features_far_from_zero_keep_their_precision"),
-)
-def rounded_to_float32(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """PITFALLS 19: at mean 1000 the rows differ from each other by little more than their rounding."""
-    s, t = (F.normalize(gram(x), dim=1) for x in (student_features, teacher_features.detach()))
-    return F.mse_loss(s, t)
-
-
-@exhibit(
     replaces=CORRELATION,
     seen_in="HobbitLong/RepDistiller Correlation and its copies",
     killed_by=killed_by("batch_permutation", "known_values_of_two_examples"),
@@ -183,22 +172,6 @@ def products_for_cosines(
     sides = []
     for x in (student_embeddings, teacher_embeddings.detach()):
         terms = [(2 * gamma) ** p / math.factorial(p) * gram(x) ** p for p in range(order + 1)]
-        sides.append(math.exp(-2 * gamma) * sum(terms))
-    return F.mse_loss(*sides)
-
-
-@exhibit(
-    replaces=CORRELATION,
-    seen_in="AberHu/Knowledge-Distillation-Zoo CC and its copies: cosines by a product in float32",
-    killed_by=killed_by("features_far_from_zero_keep_their_precision"),
-)
-def cosines_near_one(
-    student_embeddings: Tensor, teacher_embeddings: Tensor, *, gamma: float = 0.4, order: int = 2
-) -> Tensor:
-    """PITFALLS 19: at mean 1000 what the cosines differ by is below their rounding."""
-    sides = []
-    for x in (student_embeddings, teacher_embeddings.detach()):
-        terms = [(2 * gamma) ** p / math.factorial(p) * cosines(x) ** p for p in range(order + 1)]
         sides.append(math.exp(-2 * gamma) * sum(terms))
     return F.mse_loss(*sides)
 
