@@ -50,6 +50,11 @@ def check_gradient(function: Callable[..., Tensor], student: Tensor, *rest: Tens
         assert tensor.grad is None, f"input {index + 1} after the student received a gradient"
 
 
+def check_second_derivative(function: Callable[..., Tensor], student: Tensor) -> None:
+    """The second derivative equals finite differences of the first, in float64."""
+    assert torch.autograd.gradgradcheck(function, (student.detach().double().requires_grad_(),), raise_exception=False)
+
+
 def check_extremes(function: Callable[..., Tensor], student: Tensor, *rest: Tensor) -> None:
     """Value and gradient stay finite in three dtypes; half precision gives float32, others their own dtype."""
     for dtype in (*DTYPES, torch.float64):

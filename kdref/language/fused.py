@@ -11,6 +11,7 @@ Shapes: N tokens, V words of the vocabulary, H features.
 
 import functools
 import math
+import numbers
 import types
 import warnings
 from collections.abc import Callable
@@ -102,7 +103,7 @@ class _FusedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, how: Any, *tensors: Any) -> Tensor:
-        kind, numbers, chunk, grad = how
+        kind, settings, chunk, grad = how
         hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias = tensors
         wanted = [grad and needed for needed in ctx.needs_input_grad[1:4]]
         sums = [torch.zeros_like(x) if want else None for x, want in zip(tensors, wanted, strict=False)]
@@ -117,7 +118,7 @@ class _FusedLinear(torch.autograd.Function):
             h, t = hidden[rows], teacher_hidden[rows]
             _project(h, weight, bias, students[: len(h)])
             _project(t, teacher_weight, teacher_bias, teachers[: len(h)])
-            values, gradient = _compare_rows(kind, numbers, students, teachers, len(h), made_in)
+            values, gradient = _compare_rows(kind, settings, students, teachers, len(h), made_in)
             total += values.sum()
             if sums[0] is not None:
                 torch.mm(gradient, weight, out=sums[0][rows])
@@ -125,7 +126,7 @@ class _FusedLinear(torch.autograd.Function):
                 sums[1].addmm_(gradient.T, h)
             if sums[2] is not None:
                 sums[2] += gradient.sum(dim=0)
-        ctx.temperature = numbers[0]
+        ctx.temperature = settings[0]
         ctx.save_for_backward(*sums)
         return total
 
@@ -152,7 +153,7 @@ def _project(hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor
 
 
 def _compare_rows(
-    kind: str, numbers: Any, students: Tensor, teachers: Tensor, rows: int, made_in: torch.dtype | None
+    kind: str, settings: Any, students: Tensor, teachers: Tensor, rows: int, made_in: torch.dtype | None
 ) -> tuple[Tensor, Any]:
     """Compare the first rows of both blocks: in place on a CPU, compiled elsewhere if there is a compiler.
 
@@ -160,7 +161,7 @@ def _compare_rows(
     compiled once, for a short last chunk and for a temperature that changes too.
     """
     if _compiles_on(students.device) and kind not in NOT_COMPILED:
-        scalars = [torch.full((), x, dtype=students.dtype, device=students.device) for x in numbers]
+        scalars = [torch.full((), x, dtype=students.dtype, device=students.device) for x in settings]
         try:
             values, gradient = _compiled(kind)(kind, scalars, students, teachers, made_in, False)
             return values[:rows], None if gradient is None else gradient[:rows]
@@ -170,7 +171,7 @@ def _compare_rows(
             NOT_COMPILED.add(kind)
             reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             warnings.warn(f"fused_linear_loss runs uncompiled, which takes longer: {reason}", stacklevel=2)
-    return _compare(kind, numbers, students[:rows], teachers[:rows], made_in, True)
+    return _compare(kind, settings, students[:rows], teachers[:rows], made_in, True)
 
 
 def _compiles_on(device: torch.device) -> bool:
@@ -186,14 +187,14 @@ def _compiled(kind: str) -> Callable[..., tuple[Tensor, Any]]:
 
 
 def _compare(
-    kind: str, numbers: Any, z: Tensor, y: Tensor, made_in: torch.dtype | None, in_place: bool
+    kind: str, settings: Any, z: Tensor, y: Tensor, made_in: torch.dtype | None, in_place: bool
 ) -> tuple[Tensor, Any]:
     """Divergence of each token, and its gradient with respect to the student's softened logits, made in a dtype if any.
 
     With Q the softmax of z, the chain rule makes of t = q ∂D/∂q, word by word, the gradient t - q Σ t. What is no
     longer needed is overwritten, z and y only if ``in_place``.
     """
-    temperature, share, rest, log_share, log_rest = numbers
+    temperature, share, rest, log_share, log_rest = settings
     log_q, log_p = (_log_softmax(x, temperature, x if in_place else None) for x in (z, y))
     if kind == "forward":  # D = Σ p log p/q, t = -p
         p = log_p.exp()
@@ -267,6 +268,14 @@ def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[Any]:
     return [None if x is None else x.to(dtype) for x in (hidden, weight, bias)]
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
-    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
+    if isinstance(temperature, Tensor):  # looking at its value would cost a sync
+        shape, one_each = tuple(temperature.shape), () if logits is None else logits.narrow(class_dim, 0, 1).shape
+        fits = len(shape) == len(one_each) and all(size in (1, n) for size, n in zip(shape, one_each, strict=True))
+        if shape and not fits:
+            each = f", or one per example {tuple(one_each)}" if one_each else ""
+            raise ValueError(f"temperature must be a number{each}, got shape {shape}")
+    elif not isinstance(temperature, numbers.Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")

@@ -8,6 +8,7 @@ Shapes: V words of the vocabulary; ``...`` is any number of leading axes.
 """
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -63,16 +64,16 @@ def token_divergence(
     """
     _check_words(student_logits, teacher_logits)
     _check_kind(kind, mix)
-    _check_temperature(temperature)
+    _check_temperature(temperature, student_logits)
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
     log_q, log_p = (_log_probs(z.to(dtype) / temperature) for z in (student_logits, teacher_logits.detach()))
     if kind == "total_variation":
         return (log_p.exp() - log_q.exp()).abs().sum(dim=-1) / 2
     if kind == "jensen_shannon" and mix is not None:
         log_m = _log_mixture(mix, log_p, log_q)
-        return mix * _kl(log_p, log_m) + (1 - mix) * _kl(log_q, log_m)
+        return mix * _kl_of_words(log_p, log_m) + (1 - mix) * _kl_of_words(log_q, log_m)
     own, other = (log_p, log_q) if "forward" in kind else (log_q, log_p)
-    value = _kl(own, other if mix is None else _log_mixture(mix, own, other))
+    value = _kl_of_words(own, other if mix is None else _log_mixture(mix, own, other))
     return value.masked_fill(value > 1e18, math.inf)  # a word that the other side lacks
 
 
@@ -129,7 +130,7 @@ def _log_probs(logits: Tensor) -> Tensor:
     return F.log_softmax(logits, dim=-1).clamp(min=torch.finfo(logits.dtype).min)
 
 
-def _kl(log_a: Tensor, log_b: Tensor) -> Tensor:
+def _kl_of_words(log_a: Tensor, log_b: Tensor) -> Tensor:
     return (log_a.exp() * (log_a - log_b)).sum(dim=-1)
 
 
@@ -164,6 +165,14 @@ def _check_tokens(shape: torch.Size, mask: Tensor | None, num_tokens: float | Te
         raise ValueError(f"num_tokens must be positive, got {num_tokens}")
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
-    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
+    if isinstance(temperature, Tensor):  # looking at its value would cost a sync
+        shape, one_each = tuple(temperature.shape), () if logits is None else logits.narrow(class_dim, 0, 1).shape
+        fits = len(shape) == len(one_each) and all(size in (1, n) for size, n in zip(shape, one_each, strict=True))
+        if shape and not fits:
+            each = f", or one per example {tuple(one_each)}" if one_each else ""
+            raise ValueError(f"temperature must be a number{each}, got shape {shape}")
+    elif not isinstance(temperature, numbers.Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")

@@ -186,8 +186,7 @@ def _z_scores(probabilities: Tensor, dim: int) -> Tensor:
     """Population z-scores along an axis; 0 for a constant."""
     mean = probabilities.mean(dim, keepdim=True)
     centred = probabilities - mean
-    deviation = _deviation(centred, mean, dim, freedom=probabilities.shape[dim])
-    return centred * (1 / deviation)  # a quotient of two large tensors takes longer backwards
+    return centred / _deviation(centred, mean, dim, freedom=probabilities.shape[dim])
 
 
 def _deviation(centred: Tensor, mean: Tensor, dim: int, *, freedom: int) -> Tensor:

@@ -8,6 +8,9 @@ Shapes: N sequences, L tokens, V vocabulary; ``...`` is any number of leading ax
 Logits at position t are those from which token t is drawn: shift a language model's output by one position first.
 """
 
+import math
+import numbers
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -180,7 +183,7 @@ def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temper
     """Log-probability of each drawn token, (..., L); 0 where the mask is false, whatever stands there."""
     _check_logits(logits)
     _check_drawn(logits, tokens, mask)
-    _check_temperature(temperature)
+    _check_temperature(temperature, logits)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
         logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
@@ -201,11 +204,19 @@ def _check_drawn(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
         raise ValueError(f"mask must have the shape of the tokens {tuple(tokens.shape)}, got {tuple(mask.shape)}")
 
 
-def _check_logits(logits: Tensor) -> None:
+def _check_logits(logits: object, class_dim: int = -1) -> None:
+    if not isinstance(logits, Tensor):
+        hint = "take its .logits" if hasattr(logits, "keys") or isinstance(logits, tuple) else "use torch.as_tensor"
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}: {hint}")
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
-    if logits.dim() == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits need a class axis at the end, got shape {tuple(logits.shape)}")
+    _check_numbers(class_dim=class_dim)
+    shape, where = tuple(logits.shape), "at the end" if class_dim == -1 else f"at {class_dim}"
+    if not -len(shape) <= class_dim < len(shape) or shape[class_dim] == 0:
+        raise ValueError(f"logits need a class axis {where}, got shape {shape}")
+    if shape[class_dim] == 1:
+        one = f"one class can only be right, got shape {shape}: give a sigmoid's output z its other class on both sides"
+        raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
 
 
 def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
@@ -215,6 +226,20 @@ def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
-    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
+    if isinstance(temperature, Tensor):  # looking at its value would cost a sync
+        shape, one_each = tuple(temperature.shape), () if logits is None else logits.narrow(class_dim, 0, 1).shape
+        fits = len(shape) == len(one_each) and all(size in (1, n) for size, n in zip(shape, one_each, strict=True))
+        if shape and not fits:
+            each = f", or one per example {tuple(one_each)}" if one_each else ""
+            raise ValueError(f"temperature must be a number{each}, got shape {shape}")
+    elif not isinstance(temperature, numbers.Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

@@ -8,6 +8,8 @@ Needs only torch: copy this file into your project as it is.
 Shapes: B sequences, K drafted tokens, L tokens, V vocabulary; ``...`` is any number of leading axes.
 """
 
+import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -212,6 +214,14 @@ def _check_probabilities(probabilities: Tensor) -> None:
         raise ValueError(f"probabilities need a vocabulary axis at the end, got shape {tuple(probabilities.shape)}")
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
-    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):  # a tensor's value costs a sync
+def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
+    if isinstance(temperature, Tensor):  # looking at its value would cost a sync
+        shape, one_each = tuple(temperature.shape), () if logits is None else logits.narrow(class_dim, 0, 1).shape
+        fits = len(shape) == len(one_each) and all(size in (1, n) for size, n in zip(shape, one_each, strict=True))
+        if shape and not fits:
+            each = f", or one per example {tuple(one_each)}" if one_each else ""
+            raise ValueError(f"temperature must be a number{each}, got shape {shape}")
+    elif not isinstance(temperature, numbers.Real):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
+    elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")

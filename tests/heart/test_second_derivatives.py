@@ -35,6 +35,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
     "nkd_loss": (lambda s: response.nkd_loss(s, TEACHER, LABELS), ROWS),
     "standardized_kd_loss": (lambda s: response.standardized_kd_loss(s, TEACHER), ROWS),
     "dist_loss": (lambda s: response.dist_loss(s, TEACHER), ROWS),
+    "multi_label_loss": (lambda s: response.multi_label_loss(s, TEACHER), ROWS),
     "hint_loss": (lambda s: feature.hint_loss(s, TEACHER_MAPS), MAPS),
     "fsp_loss": (lambda *pair: feature.fsp_loss(pair, (TEACHER_MAPS, WIDE)), (MAPS, WIDE + 1)),  # MAPS are pooled
     "neuron_selectivity_loss": (lambda s: feature.neuron_selectivity_loss(s, WIDE), MAPS),
