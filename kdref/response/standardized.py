@@ -183,10 +183,13 @@ def _correlation_distance(student: Tensor, teacher: Tensor, *, dim: int) -> Tens
 
 
 def _z_scores(probabilities: Tensor, dim: int) -> Tensor:
-    """Population z-scores along an axis; 0 for a constant."""
+    """Population z-scores along an axis; 0 where the variance is a rounding error of a constant."""
     mean = probabilities.mean(dim, keepdim=True)
     centred = probabilities - mean
-    return centred / _deviation(centred, mean, dim, freedom=probabilities.shape[dim])
+    variance = centred.square().mean(dim, keepdim=True)
+    limits = torch.finfo(mean.dtype)
+    constant = variance <= (8 * limits.eps * mean) ** 2 + limits.tiny
+    return centred * variance.masked_fill(constant, math.inf).rsqrt()
 
 
 def _deviation(centred: Tensor, mean: Tensor, dim: int, *, freedom: int) -> Tensor:

@@ -130,7 +130,6 @@ def _torchdistill(name: str, *arguments: Any, **settings: Any) -> dict[str, Call
 
 
 RELATIONAL = _torchdistill("RKDLoss", "", "", dist_factor=1.0, angle_factor=2.0, reduction="mean")
-RELATION_TARGET = "at least 0.9 / 0.9"
 KERNEL = {"type": "gaussian", "gamma": 0.4, "max_p": 2}
 
 ROWS = (
@@ -195,7 +194,6 @@ ROWS = (
         features,
         EMBEDDINGS,
         _torchdistill("SPKDLoss", "", "", reduction="batchmean"),
-        RELATION_TARGET,
     ),
     Row(
         "CC",
@@ -204,7 +202,6 @@ ROWS = (
         features,
         EMBEDDINGS,
         _torchdistill("CCKDLoss", "", "", kernel_config=KERNEL, reduction="batchmean"),
-        RELATION_TARGET,
     ),
     Row(
         "PKT",
@@ -213,7 +210,6 @@ ROWS = (
         features,
         EMBEDDINGS,
         _torchdistill("PKTLoss", "", "output", "", "output"),
-        RELATION_TARGET,
     ),
     Row("AT", attention_transfer_loss, plain_feature_losses.attention, features, MAPS, _torchdistill("ATLoss", PAIR)),
     Row("VID", variational, plain_variational, features, MAPS, {"torchdistill": published_variational}),

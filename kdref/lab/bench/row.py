@@ -23,5 +23,5 @@ class Row(NamedTuple):
     inputs: Callable[..., tuple[Tensor, ...]]
     sizes: Sequence[tuple[int, ...]]
     others: Mapping[str, Callable[[], Loss]] = {}
-    target: str = "at least 1 / 1"
+    target: str = "at least 0.9 / 0.9"
     share: int = 1
