@@ -52,9 +52,9 @@ def runs(student: str) -> "DataFrame":
 
 def agreed(student: str, baseline: str) -> dict[str, str]:
     """The verdict of each arm against one of ``BASELINES``, where all groups of eight seeds share it; else ""."""
-    from kdref.lab.report import verdicts
+    from kdref.lab.report.tables import ALL_SEEDS, verdicts
 
-    found = verdicts(runs(student), baseline=baseline)
+    found = verdicts(runs(student), baseline=baseline).drop(columns=ALL_SEEDS)
     return {str(arm): str(row.iloc[0]) if row.nunique() == 1 else "" for arm, row in found.iterrows()}
 
 
@@ -89,15 +89,15 @@ def arms_of(method: str) -> dict[str, str]:
 def figure() -> "Figure":
     """Each method's difference from cross-entropy over all seeds, with its interval: a panel for each student."""
     from kdref.lab.report.style import COLORS, MARKERS, new_figure
+    from kdref.lab.report.tables import widened
     from kdref.lab.training.seeds import compare
 
     names = list(kinds())[1:]  # cross-entropy is what all are compared with
     looks = dict(zip(MODES, zip(COLORS, MARKERS, (-0.17, 0.17), strict=False), strict=True))
     with new_figure(11, 0.29 * len(names) + 1.6, columns=len(STUDENTS)) as (drawn, axes):
         for ax, (student, family) in zip(axes, STUDENTS.items(), strict=True):
-            result = (
-                100 * compare(runs(student), baseline="cross-entropy", metric="accuracy")[["difference", "low", "high"]]
-            )
+            compared = compare(runs(student), baseline="cross-entropy", metric="accuracy")
+            result = 100 * compared[["difference", "low", "high"]]
             ax.axvline(0, color="#555555", lw=1.5)
             ax.axvline(result.loc["soft targets", "difference"], color="#555555", ls=":", label="soft targets")
             for place, name in enumerate(names):
@@ -110,7 +110,8 @@ def figure() -> "Figure":
                     ax.errorbar(difference, y, xerr=error, color=color, marker=marker, ms=5, lw=1.6)
             for mode, (color, marker, _) in looks.items():
                 ax.plot([], [], color=color, marker=marker, label=mode)
-            ax.set(title=f"{student}, {family}", xlabel="points against cross-entropy", ylim=(len(names) - 0.4, -0.6))
+            label = "\n".join(filter(None, ("points against cross-entropy", widened(compared))))
+            ax.set(title=f"{student}, {family}", xlabel=label, ylim=(len(names) - 0.4, -0.6))
             ax.set_yticks(range(len(names)), names if ax is axes[0] else [])
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return drawn

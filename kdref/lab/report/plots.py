@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
 from kdref.lab.report.style import COLORS, HATCHES, MARKERS, SEQUENTIAL, new_figure, percent_axis
+from kdref.lab.report.tables import widened
 
 __all__ = ["bars", "curve", "examples", "grid", "intervals", "matrix"]
 
@@ -143,7 +144,7 @@ def intervals(
         result: From ``lab.compare``; the baseline's row is left out. Or several, title to result, with the same arms:
             they are drawn side by side, and the names stand at the left.
         margin: The margin of the comparison, drawn as a band.
-        x_label: Of the horizontal axis.
+        x_label: Of the horizontal axis; below it stands for how many arms intervals are widened, where they are.
         title: Above the axes.
         percent: Differences are of fractions: show them in points.
 
@@ -160,7 +161,7 @@ def intervals(
         for ax, (name, frame) in zip(axes, shown.items(), strict=True):
             _draw_intervals(ax, frame, margin, 100 if percent else 1)
             ax.set_yticks(range(len(frame)), [str(arm) for arm in frame.index] if ax is axes[0] else [])
-            ax.set(title=name, xlabel=x_label)
+            ax.set(title=name, xlabel="\n".join(filter(None, (x_label, widened(frame)))))
         axes[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

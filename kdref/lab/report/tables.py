@@ -10,6 +10,8 @@ from kdref.lab.course.source import display_as
 
 __all__ = ["comparison", "interval", "table", "tally", "verdict", "verdicts"]
 
+ALL_SEEDS = "all seeds"  # the column of ``verdicts`` that counts
+
 
 def table(
     frame: pd.DataFrame,
@@ -54,7 +56,7 @@ def comparison(
     Args:
         result: From ``lab.compare``.
         metric: What was compared: the heading of the column of means.
-        caption: A line above the table.
+        caption: A line above the table. It also says so where the intervals are widened for the number of arms.
         percent: The metric is a fraction, to be shown in per cent, its differences in points.
     """
     shown = pd.DataFrame({"arm": list(result.index), metric: list(result["mean"])})
@@ -64,7 +66,14 @@ def comparison(
     ]
     shown["seeds"] = list(result["seeds"])
     shown["verdict"] = list(result["verdict"])
-    table(shown, caption=caption, percent=[metric] if percent else [])
+    caption = "; ".join(part for part in (caption, widened(result)) if part)
+    table(shown, caption=caption or None, percent=[metric] if percent else [])
+
+
+def widened(result: pd.DataFrame) -> str:
+    """Say for how many comparisons the intervals of ``lab.compare`` are widened; nothing where they are not."""
+    comparisons = int(result["comparisons"].max()) if "comparisons" in result else 1
+    return f"intervals widened for {comparisons} comparisons" if comparisons > 1 else ""
 
 
 def interval(mean: float, low: float, high: float, *, percent: bool = True) -> str:
@@ -102,7 +111,12 @@ def verdict(result: pd.DataFrame, arm: str) -> str:
 def verdicts(
     runs: pd.DataFrame, *, baseline: str, metric: str = "accuracy", higher_is_better: bool = True
 ) -> pd.DataFrame:
-    """The verdict on every arm in every group of seeds: a claim must hold in all of them.
+    """The verdict on every arm over all seeds, and beside it those of each group of seeds by itself.
+
+    What may be claimed is in the last column: all seeds, paired, and as ``lab.compare`` does it, with intervals widened
+    for more than five arms. A group has a third of the seeds, so it is often undecided where the whole is not; it is
+    there to be looked at, as it is. None may say the opposite. (Of many arms one group does so by luck: with more than
+    five arms it counts as the opposite if it stands with intervals that are widened too.)
 
     Args:
         runs: Stored runs. Seeds 0 to 7 make a group, 1000 to 1007 another, and so on.
@@ -111,29 +125,44 @@ def verdicts(
         higher_is_better: False for a loss or an error.
 
     Returns:
-        One row per arm but the baseline, in the order of the runs; one column per group, named after its seeds.
+        One row per arm but the baseline, in the order of the runs; one column per group, named after its seeds, and
+        "all seeds".
+
+    Raises:
+        ValueError: If an arm helps in one group of seeds and hurts in another, or over all: then nothing holds.
     """
     from kdref.lab.training.seeds import compare
 
-    columns = {}
+    how: dict[str, Any] = {"baseline": baseline, "metric": metric, "higher_is_better": higher_is_better}
+    shown, judged = {}, {}
     for _, group in runs.groupby(runs["seed"] // 1000):
-        result = compare(group, baseline=baseline, metric=metric, higher_is_better=higher_is_better)
-        columns[f"seeds {group['seed'].min()} to {group['seed'].max()}"] = result["verdict"]
+        name = f"seeds {group['seed'].min()} to {group['seed'].max()}"
+        shown[name] = compare(group, corrected=False, **how)["verdict"]
+        judged[name] = compare(group, **how)["verdict"]
+    shown[ALL_SEEDS] = judged[ALL_SEEDS] = compare(runs, **how)["verdict"]
+    for arm, row in pd.DataFrame(judged).iterrows():
+        sides = {word: [name for name, said in row.items() if said == word] for word in ("helps", "hurts")}
+        if all(sides.values()):
+            found = " and ".join(f"{word} for {', '.join(names)}" for word, names in sides.items())
+            raise ValueError(
+                f"{arm!r} against {baseline!r}, {metric}: {found}. The opposite of what another group says"
+            )
     arms = [arm for arm in dict.fromkeys(runs["arm"]) if arm != baseline]
-    return pd.DataFrame(columns).loc[arms].rename_axis("arm")
+    return pd.DataFrame(shown).loc[arms].rename_axis("arm")
 
 
 def tally(found: pd.DataFrame) -> pd.Series:
     """Count the verdicts of each arm over the groups of seeds, in a few words.
 
     Args:
-        found: From ``verdicts``.
+        found: From ``verdicts``; its column for all seeds is not counted.
 
     Example:
         >>> tally(pd.DataFrame({"seeds 0 to 7": ["helps"], "seeds 1000 to 1007": ["helps"]}, index=["a"]))["a"]
         'helps ×2'
     """
-    words = {arm: row.value_counts(sort=False) for arm, row in found.iterrows()}
+    groups = found.drop(columns=ALL_SEEDS, errors="ignore")
+    words = {arm: row.value_counts(sort=False) for arm, row in groups.iterrows()}
     return pd.Series(
         {arm: ", ".join(f"{word} ×{n}" if n > 1 else word for word, n in w.items()) for arm, w in words.items()}
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "replicate"]
 
 Run = Callable[[int, str], Mapping[str, float]]
+UNCORRECTED = 5  # so many arms may meet a baseline before their intervals are widened
 
 
 def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int | None = None) -> "DataFrame":
@@ -32,13 +33,15 @@ def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int 
         run: Takes a seed and an arm's name, returns named numbers.
         arms: Names of the arms.
         seeds: Seeds, shared by all arms.
-        jobs: Worker processes. None follows the environment variable ``KDREF_JOBS``, else one per processor.
+        jobs: Worker processes, at most one per run. None follows the environment variable ``KDREF_JOBS``, else one per
+            processor.
 
     Returns:
         One row per run: ``arm``, ``seed`` and the numbers; the same whatever the number of workers.
 
     Raises:
-        ValueError: If arms or seeds are missing or named twice, or there is no worker.
+        ValueError: If arms or seeds are missing or named twice, there is no worker, or a run returns an "arm" or a
+            "seed" of its own.
 
     Example:
         >>> replicate(lambda seed, arm: {"score": seed + len(arm)}, arms=["a", "bb"], seeds=[0], jobs=1)
@@ -59,7 +62,8 @@ def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int 
 def run_many(run: Run, pairs: Sequence[tuple[int, str]], *, jobs: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield a row for each (seed, arm) as soon as it is done, in any order: the parallel engine of ``replicate``."""
     jobs = session.jobs() if jobs is None else session.workers(str(jobs))
-    if jobs == 1 or len(pairs) == 1:
+    jobs = min(jobs, len(pairs))  # a worker takes seconds to start
+    if jobs <= 1:
         return (_one(run, seed, arm) for seed, arm in pairs)
     import joblib
 
@@ -75,11 +79,14 @@ def compare(
     metric: str,
     margin: float = 0.01,
     higher_is_better: bool = True,
+    corrected: bool | None = None,
 ) -> "DataFrame":
     """Paired difference of every arm from the baseline, with a 95 % interval and a verdict.
 
     The interval is Student's t over the per-seed differences. *Helps* or *hurts*: the whole interval is on one side
-    of zero. *No useful difference*: it lies within the margin. Otherwise *undecided*.
+    of zero. *No useful difference*: it lies within the margin. Otherwise *undecided*. Of many arms one clears zero by
+    luck, so where more than five meet the baseline the intervals are widened for their number (Bonferroni): together
+    they hold all true differences 95 % of the time, or more.
 
     Args:
         table: What ``replicate`` returned.
@@ -87,9 +94,11 @@ def compare(
         metric: The column to compare.
         margin: Differences smaller than this are of no use to you; say it before you look.
         higher_is_better: False for a loss or an error.
+        corrected: Whether to widen the intervals for the number of arms. None: if there are more than five.
 
     Returns:
-        One row per arm, the baseline first: ``mean``, ``difference``, ``low``, ``high``, ``seeds``, ``verdict``.
+        One row per arm, the baseline first: ``mean``, ``difference``, ``low``, ``high``, ``seeds``, ``comparisons``
+        (for how many the interval is widened, 1 if it isn't), ``verdict``.
 
     Raises:
         ValueError: If the arm or metric is unknown, a run is missing or double, a value is not finite, there are
@@ -108,14 +117,16 @@ def compare(
     values = _by_seed(table, baseline, metric)
     if margin < 0:
         raise ValueError(f"margin must not be negative, got {margin}")
-    seeds = len(values)
+    seeds, met = len(values), values.shape[1] - 1
+    comparisons = max(met, 1) if (met > UNCORRECTED if corrected is None else corrected) else 1
     result = values.mean().to_frame("mean")
     differences = values.sub(values[baseline], axis=0)
-    half = stdtrit(seeds - 1, 0.975) * differences.std(ddof=1) / seeds**0.5
+    half = stdtrit(seeds - 1, 1 - 0.025 / comparisons) * differences.std(ddof=1) / seeds**0.5
     result["difference"] = differences.mean()
     result["low"] = result["difference"] - half
     result["high"] = result["difference"] + half
     result["seeds"] = seeds
+    result["comparisons"] = comparisons
     sign = 1 if higher_is_better else -1
     result["verdict"] = [
         "baseline" if arm == baseline else _verdict(sign * row["low"], sign * row["high"], margin)
@@ -183,4 +194,7 @@ def _alive(parent: int) -> bool:
 
 def _one(run: Run, seed: int, arm: str) -> dict[str, Any]:
     torch.set_num_threads(1)
-    return {"arm": arm, "seed": seed, **run(seed, arm)}
+    found = run(seed, arm)
+    if taken := sorted({"arm", "seed"} & set(found)):
+        raise ValueError(f"a run must not return {taken}: these columns say which run it was")
+    return {"arm": arm, "seed": seed, **found}

@@ -29,6 +29,7 @@ def balance_explorer(runs: "DataFrame", *, metric: str = "accuracy") -> Panel:
 
     from kdref.lab import report
     from kdref.lab.report import plots
+    from kdref.lab.report.tables import widened
     from kdref.lab.training.seeds import compare
 
     pairs = [tuple(map(float, arm.split(" | "))) for arm in dict.fromkeys(runs["arm"])]
@@ -66,7 +67,8 @@ def balance_explorer(runs: "DataFrame", *, metric: str = "accuracy") -> Panel:
             line.value = f"{text}, from labels alone; the temperature means nothing here ({row['seeds']} seeds)"
             return
         low, difference, high = (f"{100 * row[end]:+.1f}" for end in ("low", "difference", "high"))
-        line.value = f"{text}, {difference} [{low}, {high}] points against labels alone ({row['seeds']} seeds)"
+        how = "; ".join(filter(None, (f"{row['seeds']} seeds", widened(result))))
+        line.value = f"{text}, {difference} [{low}, {high}] points against labels alone ({how})"
 
     draw()
     weight_choice.observe(draw, names="value")

@@ -98,6 +98,26 @@ def test_arms_of_a_seed_begin_alike_and_random_ones_without_what_was_learned_bef
     assert not words[0].equal(words[1])
 
 
+def test_arms_of_a_seed_see_one_order_and_drop_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(step: object, model: object, batches: Iterator, optimizer: object, **_: object) -> None:
+        seen.append(([ids for _ in range(2) for ids, *_ in batches], torch.random.get_rng_state()))
+
+    teacher = _language.teacher()
+    monkeypatch.setattr(_language, "teacher", lambda: teacher)
+    monkeypatch.setattr(_language, "fit", look)
+    for seed, arm in [*((3, arm) for arm in STUDENTS), (4, "labels only")]:
+        _language.taught(seed, STUDENTS[arm], learning_rate=RATE)
+    *arms, other = seen
+    assert len(arms) == 7
+    for shown, dropout in arms:
+        assert all(a.equal(b) for a, b in zip(shown, arms[0][0], strict=True))
+        assert dropout.equal(arms[0][1])
+    assert not torch.cat([ids.flatten() for ids in other[0]]).equal(torch.cat([ids.flatten() for ids in arms[0][0]]))
+    assert not other[1].equal(arms[0][1])
+
+
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     seen: list[float] = []
     model = _language.network(0, layers=(0,))

@@ -132,17 +132,72 @@ def test_interval_and_verdict_are_words() -> None:
     assert report.verdict(RESULT, "smoothing") == "smoothing: no useful difference"
 
 
-def test_verdicts_are_given_for_each_group_of_seeds() -> None:
-    rows = [("plain", base + seed, 0.5) for base in (0, 1000) for seed in range(8)]
-    rows += [("good", base + seed, 0.6 + 0.001 * seed) for base in (0, 1000) for seed in range(8)]
-    rows += [("once", seed, 0.6 + 0.001 * seed) for seed in range(8)] + [("once", 1000 + s, 0.4) for s in range(8)]
-    runs = pd.DataFrame(rows, columns=["arm", "seed", "accuracy"])
-    found = report.verdicts(runs, baseline="plain")
-    assert list(found.columns) == ["seeds 0 to 7", "seeds 1000 to 1007"]
-    assert found.T.to_dict("list") == {"good": ["helps", "helps"], "once": ["helps", "hurts"]}
-    assert report.tally(found).to_dict() == {"good": "helps ×2", "once": "helps, hurts"}
-    lower = report.verdicts(runs, baseline="plain", higher_is_better=False)
-    assert lower.loc["good"].tolist() == ["hurts", "hurts"]
+@pytest.mark.parametrize(("caption", "expected"), [("Results", "**Results; "), (None, "**")])
+def test_comparison_says_where_intervals_are_widened(caption: str | None, expected: str, shown: list[Any]) -> None:
+    report.comparison(RESULT.assign(comparisons=7), caption=caption)
+    text = shown[0][0]["text/markdown"]
+    assert text.startswith(f"{expected}intervals widened for 7 comparisons**\n")
+    report.comparison(RESULT.assign(comparisons=1))
+    assert shown[1][0]["text/markdown"].startswith("| arm |")
+    label = report.intervals(RESULT.assign(comparisons=7), x_label="points").axes[0].get_xlabel()
+    assert label == "points\nintervals widened for 7 comparisons"
+    assert report.intervals(RESULT.assign(comparisons=1), x_label="points").axes[0].get_xlabel() == "points"
+
+
+GROUPS = ["seeds 0 to 7", "seeds 1000 to 1007", "seeds 2000 to 2007"]
+
+
+def grouped(**gains: tuple[float, ...]) -> pd.DataFrame:
+    """Runs whose gains over the baseline are given by group of eight seeds, in points; within one they differ a bit."""
+    rows = [("plain", 1000 * group + seed, 0.5) for group in range(3) for seed in range(8)]
+    for arm, by_group in gains.items():
+        for group, gain in enumerate(by_group):
+            rows += [(arm, 1000 * group + seed, 0.5 + gain / 100 + 0.01 * (-1) ** seed) for seed in range(8)]
+    return pd.DataFrame(rows, columns=["arm", "seed", "accuracy"])
+
+
+def test_the_verdict_is_over_all_seeds_and_the_groups_stand_beside_it() -> None:
+    # half an interval: t · 0.01 · sqrt(8/7)/sqrt(8) = 0.89 points for a group of eight (t 2.36); for all 24, a small
+    # gain of 0.7 points in each, 2.07 · 0.0102/sqrt(24) = 0.43 points
+    found = report.verdicts(grouped(good=(5, 5, 5), small=(0.7, 0.7, 0.7), bad=(-4, -4, 0)), baseline="plain")
+    assert list(found.columns) == [*GROUPS, "all seeds"]
+    assert found.T.to_dict("list") == {
+        "good": ["helps"] * 4,
+        "small": [*["undecided"] * 3, "helps"],
+        "bad": ["hurts", "hurts", "no useful difference", "hurts"],
+    }
+    counted = {"good": "helps ×3", "small": "undecided ×3", "bad": "hurts ×2, no useful difference"}
+    assert report.tally(found).to_dict() == counted
+    lower = report.verdicts(grouped(good=(5, 5, 5)), baseline="plain", higher_is_better=False)
+    assert lower.loc["good"].tolist() == ["hurts"] * 4
+
+
+@pytest.mark.parametrize(
+    ("gains", "message"),
+    [
+        ((5, 0, -5), r"helps for seeds 0 to 7 and hurts for seeds 2000 to 2007\. The opposite"),
+        ((5, 5, -2), r"helps for seeds 0 to 7, seeds 1000 to 1007, all seeds and hurts for seeds 2000 to 2007\."),
+        ((-5, -5, 2), r"helps for seeds 2000 to 2007 and hurts for seeds 0 to 7, seeds 1000 to 1007, all seeds\."),
+    ],
+)
+def test_groups_that_say_the_opposite_are_refused_by_name(gains: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"'torn' against 'plain', accuracy: {message}"):
+        report.verdicts(grouped(good=(5, 5, 5), torn=gains), baseline="plain")
+
+
+def test_of_many_arms_one_group_may_say_the_opposite_by_luck() -> None:
+    many = {f"arm {i}": (0.0, 0.0, 0.0) for i in range(9)}  # with ten arms half an interval is 1.5 points, alone 0.9
+    found = report.verdicts(grouped(torn=(1.2, 0, -1.2), **many), baseline="plain")
+    assert found.loc["torn"].tolist() == ["helps", "no useful difference", "hurts", "no useful difference"]
+    with pytest.raises(ValueError, match="'torn' against 'plain'"):
+        report.verdicts(grouped(torn=(2, 0, -2), **many), baseline="plain")
+
+
+def test_the_verdict_over_all_seeds_is_that_of_compare_with_many_arms() -> None:
+    runs = grouped(small=(0.5, 0.5, 0.5), **{f"arm {i}": (0.0, 0.0, 0.0) for i in range(9)})
+    assert report.verdicts(runs, baseline="plain").loc["small", "all seeds"] == "undecided"  # half: 0.63 points
+    few = runs[runs["arm"].isin(["plain", "small"])]
+    assert report.verdicts(few, baseline="plain").loc["small", "all seeds"] == "helps"
 
 
 # Drawing --------------------------------------------------------------------------------------------------------------

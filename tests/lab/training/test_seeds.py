@@ -43,6 +43,32 @@ def test_same_seed_same_result_whatever_the_number_of_workers() -> None:
     assert list(tables[0]["arm"]) == ["0.1", "0.01"] * 3
 
 
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_every_run_gets_the_seed_and_the_arm_that_its_row_names(jobs: int) -> None:
+    result = replicate(lambda s, a: {"used": s, "as": a}, arms=["a", "b"], seeds=[3, 1], jobs=jobs)
+    assert result["used"].tolist() == result["seed"].tolist() == [3, 3, 1, 1]
+    assert result["as"].tolist() == result["arm"].tolist() == ["a", "b"] * 2
+
+
+@pytest.mark.parametrize(("runs", "jobs", "workers"), [(3, 64, 3), (3, 2, 2), (2, None, 2)])
+def test_no_more_workers_are_started_than_there_are_runs(
+    runs: int, jobs: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import joblib
+
+    asked = []
+
+    def parallel(*, n_jobs: int, return_as: str):  # type: ignore[no-untyped-def]
+        asked.append(n_jobs)
+        return lambda tasks: [function(*args, **kwargs) for function, args, kwargs in tasks]
+
+    monkeypatch.setattr(joblib, "Parallel", parallel)
+    monkeypatch.setenv("KDREF_JOBS", "64")
+    result = replicate(lambda seed, arm: {"used": seed}, arms=["a"], seeds=range(runs), jobs=jobs)
+    assert asked == [workers]
+    assert result["used"].tolist() == list(range(runs))
+
+
 def test_workers_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
@@ -60,6 +86,38 @@ def test_the_interval_is_students_t_over_paired_differences() -> None:
     )
     assert result.loc["new", "seeds"] == 3
     assert result.index.tolist() == ["base", "new"]
+
+
+def quantile(comparisons: int) -> float:
+    """Student's t with two degrees of freedom has a closed form: of a chance of 5 % shared by so many comparisons."""
+    inside = 1 - 0.05 / comparisons
+    return inside * math.sqrt(2 / (1 - inside**2))
+
+
+@pytest.mark.parametrize(
+    ("arms", "corrected", "comparisons"),
+    [(1, None, 1), (5, None, 1), (6, None, 6), (7, None, 7), (2, True, 2), (1, True, 1), (6, False, 1)],
+)
+def test_intervals_are_widened_for_the_number_of_arms(arms: int, corrected: bool | None, comparisons: int) -> None:
+    # differences 1, 2, 3: mean 2, standard error 1/sqrt(3); all arms are alike, and the baseline is not one of them
+    runs = table(base=[10, 20, 30], **{f"arm {i}": [11, 22, 33] for i in range(arms)})
+    result = compare(runs, baseline="base", metric="score", corrected=corrected)
+    half = quantile(comparisons) / math.sqrt(3)
+    for arm in range(arms):
+        assert result.loc[f"arm {arm}", ["low", "high"]].tolist() == pytest.approx([2 - half, 2 + half])
+    assert set(result["comparisons"]) == {comparisons}
+
+
+def test_what_helps_by_itself_may_be_undecided_among_many() -> None:
+    # mean 2, standard error 1/sqrt(10): 2.36 of them on either side alone (t of 7 degrees), 4.03 among ten; zero is 6.3
+    # away. With a tenth of the mean it is 0.63, with 1.1 it is 3.48: between the two
+    base = [float(i) for i in range(8)]
+    spread = [math.sqrt(0.7) * sign for sign in (1, -1) * 4]  # sd² is 0.7 · 8/7, its eighth the square of 1/sqrt(10)
+    helped = {f"arm {i}": [b + 1.1 + e for b, e in zip(base, spread, strict=True)] for i in range(10)}
+    few, many = table(base=base, new=helped["arm 0"]), table(base=base, **helped)
+    assert compare(few, baseline="base", metric="score").loc["new", "verdict"] == "helps"
+    assert compare(many, baseline="base", metric="score").loc["arm 0", "verdict"] == "undecided"
+    assert compare(many, baseline="base", metric="score", corrected=False).loc["arm 0", "verdict"] == "helps"
 
 
 def test_pairing_removes_what_the_seeds_share() -> None:
@@ -113,5 +171,9 @@ def test_bad_tables_are_named() -> None:
         compare(runs, baseline="base", metric="score", margin=-1)
     with pytest.raises(ValueError, match=r"seeds must be given, each once, got \[1, 1\]"):
         replicate(train_a_little, arms=["0.1"], seeds=[1, 1])
+    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+        replicate(train_a_little, arms=["0.1"], seeds=[1, 2], jobs=0)
+    with pytest.raises(ValueError, match=r"a run must not return \['seed'\]"):
+        replicate(lambda seed, arm: {"seed": 7, "score": 1.0}, arms=["0.1"], seeds=[1, 2], jobs=1)
     with pytest.raises(ValueError, match=r"arms must be given, each once, got \[\]"):
         replicate(train_a_little, arms=[], seeds=[1])
