@@ -169,8 +169,9 @@ def _decouple(logits: Tensor, labels: Tensor, temperature: float | Tensor, dim: 
     """Log-probabilities of the label and of all others together (2 classes), and of the others alone (C - 1)."""
     logits = logits / temperature
     label, others = logits.gather(dim, labels.unsqueeze(dim)), _others(logits, labels, dim)
-    log_odds = label - others.logsumexp(dim, keepdim=True)
-    alone = F.log_softmax(others, dim).masked_fill(others == -math.inf, -math.inf)  # not NaN where all are -inf
+    together = others.logsumexp(dim, keepdim=True)
+    alone = (others - together).masked_fill(others == -math.inf, -math.inf)  # not NaN where all are -inf
+    log_odds = label - together
     return torch.cat([F.logsigmoid(log_odds), F.logsigmoid(-log_odds)], dim), alone
 
 
