@@ -256,8 +256,8 @@ widgets.temperature_explorer(teacher_logits[0], class_names=["three", "eight", "
 # | undecided | none of these: more seeds might tell |
 #
 # Read it from the top: the first line that fits counts. Where less is better, above and below change places.
-# *Undecided* is not *no difference*: it means that we don't know. And of many methods one clears zero by luck: where more
-# than five meet one baseline, the intervals are widened for their number (Bonferroni), and the table says so. Four
+# *Undecided* is not *no difference*: it means that we don't know. And of many methods one clears zero by luck: where
+# more than five meet one baseline, the intervals are widened for their number (Bonferroni), and the table says so. Four
 # made-up methods, one of each kind; each is an [arm](GLOSSARY.md#arm) of the experiment:
 
 # %%

@@ -102,7 +102,7 @@ def weights_of_its_own(name, *, seed=None, **keywords):  # type: ignore[no-untyp
 @exhibit(
     replaces="kdref.lab.exercises:gradient_reaches",
     seen_in="kdref's own, before",
-    killed_by=("lab/course/test_check_hostile.py::test_a_check_says_what_a_function_did[01.2]",),
+    killed_by=("lab/course/test_check_hostile.py::test_a_check_says_what_a_function_did[01.4]",),
 )
 def any_gradient_will_do(function, arguments):  # type: ignore[no-untyped-def]
     """A tensor made anew from the right value, which needs a gradient itself, passes for a loss."""
@@ -115,7 +115,7 @@ def any_gradient_will_do(function, arguments):  # type: ignore[no-untyped-def]
 @exhibit(
     replaces="kdref.lab.exercises:_version",
     seen_in="kdref's own, before: s /= temperature at temperature 1 passed, then raised on a leaf",
-    killed_by=("lab/course/test_check_hostile.py::test_a_check_says_what_a_function_did[01.2]",),
+    killed_by=("lab/course/test_check_hostile.py::test_a_check_says_what_a_function_did[01.4]",),
 )
 def changes_that_change_nothing(value) -> int:  # type: ignore[no-untyped-def]
     """An argument that is overwritten with its own values is not noticed."""

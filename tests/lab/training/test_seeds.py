@@ -171,7 +171,7 @@ def test_bad_tables_are_named() -> None:
         compare(runs, baseline="base", metric="score", margin=-1)
     with pytest.raises(ValueError, match=r"seeds must be given, each once, got \[1, 1\]"):
         replicate(train_a_little, arms=["0.1"], seeds=[1, 1])
-    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="must be a whole number from 1 to"):
         replicate(train_a_little, arms=["0.1"], seeds=[1, 2], jobs=0)
     with pytest.raises(ValueError, match=r"a run must not return \['seed'\]"):
         replicate(lambda seed, arm: {"seed": 7, "score": 1.0}, arms=["0.1"], seeds=[1, 2], jobs=1)
