@@ -419,8 +419,8 @@ against_labels = lab.compare(everything, baseline="labels", metric="accuracy")
 against_ensemble = lab.compare(everything, baseline="ensemble of 4", metric="accuracy")
 report.figure(
     report.intervals(against_labels, x_label="points against labels alone"),
-    "differences from labels alone: five methods and stopping early above zero, confidence and born-again at it, longer "
-    "far below",
+    "differences from labels alone: five methods and stopping early above zero, confidence and born-again at it, "
+    "longer far below",
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -454,8 +454,8 @@ print("each of the five gains more than peers and ensemble do: yes")
 # Weighing examples by confidence alone does not help in this setting.
 #
 # What does *not* help: another generation; twice as long, which by itself hurts (more time to learn wrong labels by
-# heart); and, next to the five, peers and the ensemble. And **stopped early** gains as well: a validation set with right
-# labels, and no method at all. That is section 1 again: tune the regularisation first, then ask what a method adds.
+# heart); and, next to the five, peers and the ensemble. And **stopped early** gains as well: a validation set with
+# right labels, and no method at all. Section 1 again: tune the regularisation first, then ask what a method adds.
 
 # %% [markdown]
 # ## 5. A teacher that nobody trains
