@@ -170,7 +170,7 @@ def distilbert_loss(
     hidden = cosine_hidden_loss(student_hidden, teacher_hidden, mask=mask)
     known = labels != -100
     labels = labels.masked_fill(~known, 0)
-    _check_ids("labels", labels, student_logits.shape[-1])
+    _check_ids("labels", labels, student_logits.shape[-1], hint="-100 is no label")
     per_token = mask if mask is not None and mask.shape == labels.shape else None
     student, teacher = _kept(student_logits, per_token), _kept(teacher_logits.detach(), per_token)
     dtype = _precision(student, temperature)
@@ -231,11 +231,11 @@ def _check_mask(mask: object, shape: torch.Size) -> None:
         raise kind(f"mask must be a bool tensor {tuple(shape)}, one per token, got {got}: torch.as_tensor(mask).bool()")
 
 
-def _check_ids(name: str, ids: Tensor, words: int) -> None:
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
         wrong = ids[(ids < 0) | (ids >= words)]
         if len(wrong):
-            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}")
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
 
 
 def _check_tensors(**tensors: object) -> None:

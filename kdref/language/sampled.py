@@ -144,7 +144,8 @@ def pack_sparse(
         raise TypeError(f"need int64 indices and floating-point logarithms, got {indices.dtype} and {log_values.dtype}")
     if indices.shape != log_values.shape:
         raise ValueError(f"need a logarithm per index, got {tuple(indices.shape)} and {tuple(log_values.shape)}")
-    _check_ids("indices", indices.clamp(min=0), 2**31)  # a negative one may end a shorter list
+    ends = indices.clamp(min=0)  # a negative one may end a shorter list
+    _check_ids("indices", ends, 2**31, hint="int32 cannot hold it")
     return indices.to(torch.int32), log_values.to(torch.float16)
 
 
@@ -189,7 +190,7 @@ def _listed(
     values = _kept(logarithms.detach(), mask).to(log_q.dtype)
     absent = values == -torch.inf
     indices = indices.masked_fill(absent if mask is None else absent | ~mask.unsqueeze(-1), 0)
-    _check_ids("indices", indices, logits.shape[-1])
+    _check_ids("indices", indices, logits.shape[-1], hint="a shorter list ends in -inf")
     return log_q, indices, values, absent
 
 
@@ -215,11 +216,11 @@ def _check_list(logits: Tensor, indices: Tensor, logarithms: Tensor) -> None:
         raise ValueError(f"need logits (..., V), indices (..., k) and as many logarithms, none empty, got {shapes}")
 
 
-def _check_ids(name: str, ids: Tensor, words: int) -> None:
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
         wrong = ids[(ids < 0) | (ids >= words)]
         if len(wrong):
-            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}")
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
 
 
 def _check_tensors(**tensors: object) -> None:

@@ -150,7 +150,7 @@ def _listed(
     values = _kept(logarithms.detach(), mask).to(log_q.dtype)
     absent = values == -torch.inf
     indices = indices.masked_fill(absent if mask is None else absent | ~mask.unsqueeze(-1), 0)
-    _check_ids("indices", indices, logits.shape[-1])
+    _check_ids("indices", indices, logits.shape[-1], hint="a shorter list ends in -inf")
     return log_q, indices, values, absent
 
 
@@ -198,11 +198,11 @@ def _check_list(logits: Tensor, indices: Tensor, logarithms: Tensor) -> None:
         raise ValueError(f"need logits (..., V), indices (..., k) and as many logarithms, none empty, got {shapes}")
 
 
-def _check_ids(name: str, ids: Tensor, words: int) -> None:
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
         wrong = ids[(ids < 0) | (ids >= words)]
         if len(wrong):
-            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}")
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
 
 
 def _check_tensors(**tensors: object) -> None:

@@ -92,7 +92,7 @@ def markov_logits(
     _check_tensors(tokens=tokens)
     _check_drawn(initial_logits.expand(*tokens.shape, -1), tokens, None)
     tokens = tokens.clone()
-    _check_ids("tokens", tokens[..., :-1], len(initial_logits))
+    _check_ids("tokens", tokens[..., :-1], len(initial_logits), hint="they choose rows of the transitions")
     first = initial_logits.expand(*tokens.shape[:-1], 1, -1)
     return torch.cat([first, transition_logits[tokens[..., :-1]]], dim=-2)
 
@@ -195,7 +195,7 @@ def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temper
     logits, tokens = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, tokens.clone()
     if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
         logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
-    _check_ids("tokens", tokens, logits.shape[-1])
+    _check_ids("tokens", tokens, logits.shape[-1], hint="mask what does not count")
     log_probs = F.log_softmax(logits, dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
     return log_probs if mask is None else log_probs.masked_fill(~mask, 0.0)
 
@@ -266,11 +266,11 @@ def _check_mask(mask: object, shape: torch.Size) -> None:
         raise kind(f"mask must be a bool tensor {tuple(shape)}, one per token, got {got}: torch.as_tensor(mask).bool()")
 
 
-def _check_ids(name: str, ids: Tensor, words: int) -> None:
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
         wrong = ids[(ids < 0) | (ids >= words)]
         if len(wrong):
-            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}")
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
 
 
 def _check_tensors(**tensors: object) -> None:

@@ -184,7 +184,7 @@ def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temper
     logits, tokens = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, tokens.clone()
     if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
         logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
-    _check_ids("tokens", tokens, logits.shape[-1])
+    _check_ids("tokens", tokens, logits.shape[-1], hint="mask what does not count")
     log_probs = F.log_softmax(logits, dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
     return log_probs if mask is None else log_probs.masked_fill(~mask, 0.0)
 
@@ -285,11 +285,11 @@ def _check_count(num_tokens: object) -> None:
         raise ValueError(f"num_tokens must be positive and finite, got {float(num_tokens)}")
 
 
-def _check_ids(name: str, ids: Tensor, words: int) -> None:
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
         wrong = ids[(ids < 0) | (ids >= words)]
         if len(wrong):
-            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}")
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
 
 
 def _check_tensors(**tensors: object) -> None:

@@ -174,7 +174,7 @@ def _check_drafts(draft_tokens: Tensor, student: Tensor, teacher: Tensor) -> Non
             f"expected drafts (B, K), the student's probabilities (B, K, V) and the teacher's (B, K + 1, V), got "
             f"{tuple(draft_tokens.shape)}, {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
-    _check_ids("draft_tokens", draft_tokens, student.shape[-1])
+    _check_ids("draft_tokens", draft_tokens, student.shape[-1], hint="each was drawn from these words")
 
 
 def _check_probabilities(probabilities: Tensor) -> None:
@@ -217,11 +217,11 @@ def _check_logits(logits: object, class_dim: int = -1) -> None:
         raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
 
 
-def _check_ids(name: str, ids: Tensor, words: int) -> None:
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
     if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
         wrong = ids[(ids < 0) | (ids >= words)]
         if len(wrong):
-            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}")
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
 
 
 def _check_tensors(**tensors: object) -> None:

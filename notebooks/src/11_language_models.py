@@ -569,8 +569,8 @@ for k in (10, 100, 1000):
     )
 
 # %% [markdown]
-# `sparse_teacher_loss` therefore asks what to do about the tail, and `sampled_teacher` draws words instead, which is
-# right on average (Anshumann et al. 2025).
+# `sparse_teacher_loss` therefore asks what to do about the tail: it can count as one word, in each of the six
+# divergences. `sampled_teacher` draws words instead, which is right on average (Anshumann et al. 2025).
 #
 # ## 8. Exercises
 #

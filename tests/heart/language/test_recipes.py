@@ -249,7 +249,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"labels must be int64 \(3, 4\), got torch\.int64 \(3, 3\)"):
         distilbert_loss(*inputs, LABELS[:, :3])
     for label in (5, -1):
-        with pytest.raises(ValueError, match=rf"labels must be in \[0, 5\), got {label}"):
+        with pytest.raises(ValueError, match=rf"labels must be in \[0, 5\), got {label}: -100 is no label"):
             distilbert_loss(*inputs, torch.full_like(LABELS, label))
     for name in ("soft_weight", "hard_weight", "hidden_weight"):
         for weight in (-1.0, math.inf, math.nan):

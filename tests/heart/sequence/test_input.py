@@ -87,7 +87,7 @@ def test_tokens_out_of_range_are_named_where_they_count(call: Call) -> None:
     for value in (3, -1, -100):
         tokens = TOKENS.clone()
         tokens[0, 1] = value
-        with pytest.raises(ValueError, match=rf"tokens must be in \[0, 3\), got {value}"):
+        with pytest.raises(ValueError, match=rf"tokens must be in \[0, 3\), got {value}: mask what does not count"):
             call(**{name: tokens})
         tokens = TOKENS.masked_fill(~MASK["mask"], value)
         assert_close(call(**{name: tokens}), call())
