@@ -1,6 +1,7 @@
 """Language models: what people hand to the losses, besides tensors that fit."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.testing import assert_close
 from kdref import language
 from kdref.language import fused_linear_loss, sampled_teacher, sparse_teacher, token_loss
 from tests import checks, words
+from tests.heart.language.test_tokens import CASES
 from tests.words import Call
 
 STUDENT, TEACHER = checks.randn(3, 4, 5, seed=1, scale=2.0), checks.randn(3, 4, 5, seed=2, scale=2.0)
@@ -82,6 +84,12 @@ def test_the_fused_loss_takes_a_teacher_of_inference_mode() -> None:
 @pytest.mark.parametrize("call", LOSSES, ids=str)
 def test_a_word_that_the_teacher_lacks_makes_no_nan(call: Call) -> None:
     words.check_missing_words(call)
+
+
+@pytest.mark.parametrize(("kind", "mix"), CASES)
+def test_a_nan_is_heard_in_every_kind_of_divergence(kind: str, mix: float | None) -> None:
+    for call in (LOSSES[2], LISTS[0], FUSED):
+        words.check_nan(replace(call, settings={**call.settings, "kind": kind, "mix": mix}))
 
 
 def test_every_public_name_is_swept() -> None:
