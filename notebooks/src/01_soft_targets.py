@@ -424,8 +424,8 @@ print("the best NLL of all belongs to the large student, hard labels, stopped ea
 # - **Helped:** the large student learns its 4,000 labels by heart (100 % on the training set, little more than 60 % on
 #   the test set). The teacher's probabilities are a smoother thing to learn, and it gains three to four points.
 # - **Did not help:** at τ = 1 the teacher is nearly certain on examples that it was trained on, so soft targets are
-#   nearly hard labels again. Accuracy is undecided there, in all three groups and over all seeds (at τ = 2 in two groups
-#   and over all), so we claim no gain.
+#   nearly hard labels again. Accuracy is undecided there, in all three groups and over all seeds (at τ = 2 in two
+#   groups and over all), so we claim no gain.
 # - **Hurt:** the tiny student can't even fit the labels, so it has no [overfitting](GLOSSARY.md#overfitting) to cure. A
 #   likely reason for the loss: copying all of the teacher's probabilities takes [capacity](GLOSSARY.md#capacity) that
 #   it needs for being right.
