@@ -40,7 +40,7 @@ def fused_linear_loss(
     teacher_bias: Tensor | None = None,  # (V,)
     mask: Tensor | None = None,  # (N,)
     num_tokens: float | Tensor | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     mix: float | None = None,
     chunk_size: int | None = None,
 ) -> Tensor:  # ()
@@ -52,15 +52,15 @@ def fused_linear_loss(
     Each chunk is projected and compared, and its gradient computed, in the forward pass: no ``(N, V)`` tensor ever
     exists. So it can be differentiated only once. Logits are never rounded to bfloat16, in which two sides that nearly
     agree differ by rounding alone; their gradient is, and so is the weight's sum over chunks (0.4 % off after sixteen).
-    float16 is computed in float32, because small probabilities vanish in it. Under autocast hidden states and weight
-    are in its dtype, like in ``nn.Linear``. On a GPU the first call compiles, once for each kind.
+    float16 is computed in float32: small probabilities vanish in it. Under autocast hidden states and weight are in its
+    dtype, like in ``nn.Linear``. On a GPU the first call compiles, once for each kind.
 
     Args:
         student_hidden, student_weight: :math:`h^s, W_s`, shapes ``(N, H)``, ``(V, H)``. They receive gradients.
         teacher_hidden, teacher_weight: :math:`h^t, W_t`, shapes ``(N, H')``, ``(V, H')``. Treated as constants.
-        student_bias, teacher_bias: :math:`b`, shape ``(V,)``, likewise. -inf for words that a side lacks.
+        student_bias, teacher_bias: :math:`b`, shape ``(V,)``, likewise. Cut words that a side lacks off the other.
         mask: As in ``token_loss``, shape ``(N,)``. Tokens that don't count are not even projected.
-        kind, num_tokens, temperature, mix: As in ``token_loss``.
+        kind, num_tokens, temperature, mix: As in ``token_loss``; no gradient reaches the temperature.
         chunk_size: Tokens at a time, by default 512 on a GPU and those of 2²³ logits on a CPU. Two blocks of their
             logits in float32 are held, and on a CPU up to three more of the same size.
 
@@ -68,8 +68,7 @@ def fused_linear_loss(
         Scalar loss in nats per token, as ``token_loss``.
 
     Raises:
-        TypeError: If a tensor is not floating point or the mask is not bool.
-        ValueError: As in ``token_loss``; if the shapes don't fit or the chunk size is not positive.
+        TypeError, ValueError: As in ``token_loss``; if shapes don't fit, or the chunk size is not positive.
 
     Example:
         >>> hidden, words = torch.tensor([[1.0]]), torch.tensor([[0.0], [0.0]])
@@ -82,12 +81,17 @@ def fused_linear_loss(
     teacher = _linear(teacher_hidden, teacher_weight, teacher_bias)
     sizes = [(len(side[0]), len(side[1])) for side in (student, teacher)]
     if sizes[0] != sizes[1]:
-        raise ValueError(f"both sides need the same (N, V), got {sizes}: a bias of -inf takes a word away")
-    _check_tokens(student_hidden.shape[:1], mask, num_tokens)
+        raise ValueError(f"both sides need the same (N, V), got {sizes}: cut weight and bias to the words they share")
+    if not len(student_hidden):
+        raise ValueError("there is no token (shape (0,)), and the mean of nothing is undefined")
+    _check_mask(mask, student_hidden.shape[:1])
+    _check_count(num_tokens)
     _check_kind(kind, mix)
     _check_temperature(temperature)
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        raise ValueError("temperature gets no gradient here: use token_loss or temperature.detach()")
+    if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size >= 1):
+        raise ValueError(f"chunk_size must be a whole number, at least 1, got {chunk_size!r}")
     hidden, targets = (side[0] if mask is None else side[0][mask] for side in (student, teacher))
     chunk = chunk_size or (max(1, CPU_LOGITS // sizes[0][1]) if hidden.device.type == "cpu" else GPU_TOKENS)
     shares = mix or 0.0, 1 - (mix or 0.0)
@@ -237,28 +241,24 @@ def _log_softmax(logits: Tensor, temperature: Any, out: Tensor | None) -> Tensor
     return torch.log_softmax(logits, dim=-1, out=out).clamp_(min=torch.finfo(logits.dtype).min)
 
 
-def _check_kind(kind: str, mix: float | None) -> None:
+def _check_kind(kind: object, mix: object) -> None:
+    share = 0 if mix is None else mix
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if (kind in MIXED) != (mix is not None) or (mix is not None and not 0 <= mix <= 1):
+    if not isinstance(share, numbers.Real):
+        raise TypeError(f"mix must be a number, got {mix!r}")
+    if (kind in MIXED) != (mix is not None) or not 0 <= float(share) <= 1:
         raise ValueError(f"mix must be in [0, 1] for {', '.join(MIXED)}, and None for others, got {mix} for {kind!r}")
-
-
-def _check_tokens(shape: torch.Size, mask: Tensor | None, num_tokens: float | Tensor | None) -> None:
-    if 0 in shape:
-        raise ValueError(f"there is no token (shape {tuple(shape)}), and the mean of nothing is undefined")
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != shape):
-        kind = TypeError if mask.dtype != torch.bool else ValueError
-        raise kind(f"mask must be bool {tuple(shape)}, one per token, got {mask.dtype} {tuple(mask.shape)}: .bool()")
-    if isinstance(num_tokens, int | float) and not num_tokens > 0:
-        raise ValueError(f"num_tokens must be positive, got {num_tokens}")
 
 
 def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> list[Any]:
     """What ``nn.Linear`` would compute with under autocast, but float32 for float16."""
+    tensors = [hidden, weight] if bias is None else [hidden, weight, bias]
+    kinds = [x.dtype if isinstance(x, Tensor) else type(x).__name__ for x in tensors]
+    if not all(getattr(kind, "is_floating_point", False) for kind in kinds):
+        what = "take .hidden_states[-1] of a model's output, not .logits"
+        raise TypeError(f"hidden states, weight and bias must be floating point, got {kinds}: {what}")
     given = [hidden, weight, weight.new_zeros(len(weight)) if bias is None else bias]
-    if not all(x.is_floating_point() for x in given):
-        raise TypeError(f"hidden states, weight and bias must be floating point, got {[x.dtype for x in given]}")
     if hidden.dim() != 2 or weight.shape != (len(given[2]), hidden.shape[1]) or given[2].dim() != 1 or not len(weight):
         raise ValueError(f"need hidden (N, H), weight (V, H), bias (V,), got {[tuple(x.shape) for x in given]}")
     device, dtype = hidden.device.type, hidden.dtype
@@ -279,3 +279,22 @@ def _check_temperature(temperature: object, logits: Tensor | None = None, class_
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")
+
+
+def _check_mask(mask: object, shape: torch.Size) -> None:
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        kind = ValueError if isinstance(mask, Tensor) and mask.dtype == torch.bool else TypeError
+        raise kind(f"mask must be a bool tensor {tuple(shape)}, one per token, got {got}: torch.as_tensor(mask).bool()")
+
+
+def _check_count(num_tokens: object) -> None:
+    if isinstance(num_tokens, Tensor) and num_tokens.dim() > 0:
+        raise ValueError(f"num_tokens must be one number, got shape {tuple(num_tokens.shape)}: take its .sum()")
+    unseen = isinstance(num_tokens, Tensor) and (num_tokens.device.type != "cpu" or torch.compiler.is_compiling())
+    if num_tokens is None or unseen:  # looking would cost a sync
+        return
+    if not isinstance(num_tokens, numbers.Real | Tensor):
+        raise TypeError(f"num_tokens must be a number, got {num_tokens!r}")
+    if not 0 < float(num_tokens) < math.inf:
+        raise ValueError(f"num_tokens must be positive and finite, got {float(num_tokens)}")

@@ -1,11 +1,11 @@
-"""Recipes of distilled language models: DistilBERT's three losses, a teacher kept in a few numbers, other tokenizers.
+"""DistilBERT's recipe: a student that starts from every other layer of its teacher, and three losses.
 
 Source: Sanh et al., "DistilBERT, a distilled version of BERT", NeurIPS EMC² Workshop 2019,
-https://arxiv.org/abs/1910.01108; the other papers stand at their functions. Sampled teachers and what is stored of them
-are in sparse.py. Lesson: notebooks/11_language_models.ipynb.
+https://arxiv.org/abs/1910.01108.
+Lesson: notebooks/11_language_models.ipynb.
 
 Needs only torch: copy this file into your project as it is.
-Shapes: V words or classes, D features, k words kept; ``...`` is any number of leading axes.
+Shapes: V words or classes, D features; ``...`` is any number of leading axes.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["alternate_layers", "cosine_hidden_loss", "distilbert_loss", "sparse_teacher", "universal_logit_loss"]
+__all__ = ["alternate_layers", "cosine_hidden_loss", "distilbert_loss"]
 
 
 def alternate_layers(
@@ -50,6 +50,7 @@ def alternate_layers(
 
     Source: Sanh et al. 2019, Section 2, and the authors' script extract_distilbert.py.
     """
+    _check_numbers(num_teacher_layers=num_teacher_layers, num_student_layers=num_student_layers)
     if not 1 <= num_student_layers <= num_teacher_layers:
         raise ValueError(f"need 1 to {num_teacher_layers} student layers, got {num_student_layers}")
     if keep_last and num_student_layers > 1:
@@ -80,7 +81,7 @@ def cosine_hidden_loss(
         Scalar loss in [0, 2], no unit. A row of zeros has cosine 0. 0, with a gradient of 0, where nothing counts.
 
     Raises:
-        TypeError: If the hidden states are not floating point or the mask is not bool.
+        TypeError: If the hidden states are not floating-point tensors or the mask is no bool tensor.
         ValueError: If the shapes differ or don't fit, or no token is there.
 
     Example:
@@ -89,8 +90,13 @@ def cosine_hidden_loss(
 
     Source: Sanh et al. 2019, Section 2; ``CosineEmbeddingLoss`` of the unmasked tokens in the authors' code.
     """
-    _check_sides(student_hidden, teacher_hidden, same_width=True)
-    _check_mask(student_hidden, mask)
+    for name, hidden in (("student_hidden", student_hidden), ("teacher_hidden", teacher_hidden)):
+        _check_tensors(**{name: hidden})
+        if not hidden.is_floating_point() or hidden.dim() == 0:
+            raise TypeError(f"{name} must be floating point (..., D), got {hidden.dtype} {tuple(hidden.shape)}")
+    _check_same_shape(student_hidden, teacher_hidden)
+    _check_not_empty(student_hidden)
+    _check_mask(mask, student_hidden.shape[:-1])
     student, teacher = _kept(student_hidden, mask), _kept(teacher_hidden.detach(), mask)
     similarity = (_directions(student) * _directions(teacher.to(student.dtype))).sum(dim=-1)
     return _mean_over(1 - similarity, mask)
@@ -116,7 +122,9 @@ def distilbert_loss(
         \; + \; w_c \, \overline{1 - \cos(h^s, h^t)}
 
     Each bar is a mean of its own: over the tokens that count, or over labels other than -100. For a classifier the
-    logits are one row per sequence, ``(B, C)``, and the mask then only concerns the hidden states ``(B, L, D)``.
+    logits are one row per sequence, ``(B, C)``, and the mask then only concerns the hidden states ``(B, L, D)``. A word
+    that the teacher lacks (its logit is -inf) counts nothing; one that the student lacks and the teacher has is
+    infinite.
 
     Args:
         student_logits: Raw scores, shape ``(..., V)``. Receives the gradient, as the hidden states do.
@@ -135,8 +143,10 @@ def distilbert_loss(
         Scalar loss, at least 0. What has nothing to average over adds 0, with a gradient of 0.
 
     Raises:
-        TypeError: If logits or hidden states are not floating point, labels not int64 or the mask not bool.
-        ValueError: If shapes don't fit, nothing is there, a weight is negative or the temperature is not positive.
+        TypeError: If logits or hidden states are not floating point, labels not int64, the mask not bool or a setting
+            no number.
+        ValueError: If shapes don't fit, nothing is there, a label is (looked at on the CPU only) out of range, a weight
+            is negative or the temperature is not positive or beyond a million.
 
     Example:
         >>> agree, hidden = torch.zeros(1, 2), torch.ones(1, 3)
@@ -145,115 +155,29 @@ def distilbert_loss(
 
     Source: Sanh et al. 2019, Section 2, and the authors' distiller.py and README, which weigh the three differently.
     """
-    _check_sides(student_logits, teacher_logits, same_width=True)
-    for name, weight in (("soft", soft_weight), ("hard", hard_weight), ("hidden", hidden_weight)):
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"{name}_weight must be 0 or more and finite, got {weight}")
+    _check_words(student_logits, teacher_logits)
+    _check_not_empty(student_logits)
+    weights = {"soft_weight": soft_weight, "hard_weight": hard_weight, "hidden_weight": hidden_weight}
+    _check_numbers(**weights)
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"{name} must be 0 or more and finite, got {weight}")
     _check_temperature(temperature)
+    _check_tensors(labels=labels)
     if labels.dtype != torch.int64 or labels.shape != student_logits.shape[:-1]:
         kind = TypeError if labels.dtype != torch.int64 else ValueError
         raise kind(f"labels must be int64 {tuple(student_logits.shape[:-1])}, got {labels.dtype} {tuple(labels.shape)}")
     hidden = cosine_hidden_loss(student_hidden, teacher_hidden, mask=mask)
+    known = labels != -100
+    labels = labels.masked_fill(~known, 0)
+    _check_ids("labels", labels, student_logits.shape[-1], hint="-100 is no label")
     per_token = mask if mask is not None and mask.shape == labels.shape else None
     student, teacher = _kept(student_logits, per_token), _kept(teacher_logits.detach(), per_token)
-    log_q, log_p = F.log_softmax(student / temperature, dim=-1), F.log_softmax(teacher / temperature, dim=-1)
-    divergence = F.kl_div(log_q, log_p.to(log_q.dtype), reduction="none", log_target=True).sum(dim=-1)
-    soft = _mean_over(divergence, per_token) * temperature**2
-    known = labels != -100
-    logits = _kept(student_logits, known)
-    log_likelihood = F.log_softmax(logits, dim=-1).gather(-1, labels.masked_fill(~known, 0).unsqueeze(-1)).squeeze(-1)
+    dtype = _precision(student, temperature)
+    log_q, log_p = (F.log_softmax(z.to(dtype) / temperature, dim=-1) for z in (student, teacher))
+    soft = (_mean_over(_kl(log_q, log_p, -1), per_token) * temperature**2).to(student.dtype)
+    log_likelihood = F.log_softmax(_kept(student_logits, known), dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     return soft_weight * soft - hard_weight * _mean_over(log_likelihood, known) + hidden_weight * hidden
-
-
-def sparse_teacher(
-    logits: Tensor,  # (..., V)
-    *,
-    k: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # (..., k), (..., k), (...)
-    r"""The teacher's k likeliest words, and how much probability all others have together.
-
-    .. math::
-        \log p_v \text{ for the } k \text{ largest}, \qquad \log t = \log \sum_{v \text{ not kept}} p_v
-
-    The tail's mass is kept, so that a loss can say what it does about it. Top-k probabilities made to sum to 1, as is
-    common, are biased by exactly t, in total variation: the student learns that the tail is empty.
-
-    Args:
-        logits: The teacher's raw scores, shape ``(..., V)``. No gradient.
-        k: Words to keep, from 1 to V.
-
-    Returns:
-        Their indices, int64, likeliest first; their log-probabilities, in float32 or the logits' wider type; and the
-        tail's log mass, -inf where nothing is left. ``pack_sparse`` (sparse.py) stores an entry in 6 bytes.
-
-    Raises:
-        TypeError: If the logits are not floating point.
-        ValueError: If there is no word axis or k is out of range.
-
-    Example:
-        >>> indices, log_probs, tail = sparse_teacher(torch.tensor([0.5, 0.1, 0.3, 0.1]).log(), k=2)
-        >>> indices, log_probs.exp(), tail.exp()
-        (tensor([0, 2]), tensor([0.5000, 0.3000]), tensor(0.2000))
-
-    Source: Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", ACL 2025,
-    https://arxiv.org/abs/2503.16870, which shows the bias.
-    """
-    if not logits.is_floating_point():
-        raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not token ids")
-    if logits.dim() == 0 or not 1 <= k <= logits.shape[-1]:
-        raise ValueError(f"need logits (..., V) and k from 1 to V, got {tuple(logits.shape)} and {k}")
-    log_probs = F.log_softmax(logits.detach().to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
-    kept, indices = log_probs.topk(k, dim=-1)
-    rest = log_probs.scatter(-1, indices, -torch.inf)  # summing the rest is exact where 1 - the sum of the kept is not
-    return indices, kept, rest.logsumexp(dim=-1)
-
-
-def universal_logit_loss(
-    student_logits: Tensor,  # (..., V)
-    teacher_logits: Tensor,  # (..., V')
-    *,
-    mask: Tensor | None = None,  # (...)
-    temperature: float = 1.0,
-) -> Tensor:  # ()
-    r"""Distance of the sorted probabilities (ULD), for student and teacher with different tokenizers.
-
-    .. math::
-        \frac{1}{\sum_i m_i} \sum_i m_i \sum_r \big| q_{i(r)} - p_{i(r)} \big|, \quad
-        q_{(1)} \ge q_{(2)} \ge \dots, \text{ the shorter one continued by probabilities of } 0
-
-    It ignores which token is which: a student that is exactly as sure of the wrong word as the teacher is of the right
-    one has loss 0. So never use it without cross-entropy with the text, as the paper never does.
-
-    Args:
-        student_logits: Raw scores, shape ``(..., V)``. Receives the gradient.
-        teacher_logits: Raw scores, shape ``(..., V')``; V' may differ. Treated as a constant. Position i of both must
-            be about the same place in the text.
-        mask: :math:`m`, True where a token counts, shape ``(...)``, bool. What stands elsewhere does not matter.
-        temperature: :math:`\tau > 0`, applied to both.
-
-    Returns:
-        Scalar loss in [0, 2], no unit: twice the total variation of the sorted distributions.
-
-    Raises:
-        TypeError: If the logits are not floating point or the mask is not bool.
-        ValueError: If leading axes differ, the mask doesn't fit, no token is there or the temperature is not positive.
-
-    Example:
-        >>> sure = torch.tensor([[200.0, 0.0, 0.0]])
-        >>> universal_logit_loss(sure, torch.tensor([[0.0, 200.0]])), universal_logit_loss(sure, torch.zeros(1, 2))
-        (tensor(0.), tensor(1.))
-
-    Source: Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for LLMs",
-    TMLR 2025, https://arxiv.org/abs/2402.12030, Section 3, without its cross-entropy.
-    """
-    _check_sides(student_logits, teacher_logits, same_width=False)
-    _check_mask(student_logits, mask)
-    _check_temperature(temperature)
-    student, teacher = _kept(student_logits, mask), _kept(teacher_logits.detach(), mask)
-    q, p = (F.softmax(z / temperature, dim=-1).sort(dim=-1, descending=True).values for z in (student, teacher))
-    missing = q.shape[-1] - p.shape[-1]
-    q, p = F.pad(q, (0, max(-missing, 0))), F.pad(p, (0, max(missing, 0)))
-    return _mean_over((q - p.to(q.dtype)).abs().sum(dim=-1), mask)
 
 
 def _kept(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -262,29 +186,20 @@ def _kept(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
+def _kl(log_q: Tensor, log_p: Tensor, dim: int) -> Tensor:
+    """KL(p ‖ q) along an axis. A class with p = 0 counts nothing, whatever q says of it (0 · ∞ would be NaN)."""
+    p = log_p.exp()
+    return (p * (log_p - log_q)).masked_fill(p == 0, 0).sum(dim)
+
+
 def _mean_over(values: Tensor, mask: Tensor | None) -> Tensor:
-    return values.mean() if mask is None else (values * mask).sum() / mask.sum().clamp(min=1)
+    return values.mean() if mask is None else values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
 def _directions(rows: Tensor) -> Tensor:
     """Rows of L2 norm 1; zeros stay zeros, with a finite gradient, and nothing over- or underflows."""
     largest = rows.detach().abs().amax(dim=-1, keepdim=True)  # a constant: the result does not depend on the scale
     return F.normalize(rows / largest.masked_fill(largest == 0, 1.0), dim=-1, eps=0.5)
-
-
-def _check_sides(student: Tensor, teacher: Tensor, *, same_width: bool) -> None:
-    for side in (student, teacher):
-        if not side.is_floating_point():
-            raise TypeError(f"logits and hidden states must be floating point, got {side.dtype}")
-    same = student.shape == teacher.shape if same_width else student.shape[:-1] == teacher.shape[:-1]
-    if not same or 0 in (student.dim(), student.numel(), teacher.numel()):
-        raise ValueError(f"student's and teacher's don't fit: {tuple(student.shape)} and {tuple(teacher.shape)}")
-
-
-def _check_mask(student: Tensor, mask: Tensor | None) -> None:
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != student.shape[:-1]):
-        kind = TypeError if mask.dtype != torch.bool else ValueError
-        raise kind(f"mask must be bool {tuple(student.shape[:-1])}, got {mask.dtype} {tuple(mask.shape)}")
 
 
 def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
@@ -298,3 +213,76 @@ def _check_temperature(temperature: object, logits: Tensor | None = None, class_
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")
+
+
+def _precision(logits: Tensor, temperature: float | Tensor) -> torch.dtype:
+    """At least float32; float64 where a factor τ² would make its rounding errors as large as the loss."""
+    large = not isinstance(temperature, Tensor) and temperature > 32
+    if large and temperature > 1e6:
+        raise ValueError(f"temperature {temperature} leaves rounding errors only: use logit_matching_loss, the limit")
+    double = large and logits.device.type != "mps"  # Apple's GPUs have no float64
+    return torch.promote_types(logits.dtype, torch.float64 if double else torch.float32)
+
+
+def _check_mask(mask: object, shape: torch.Size) -> None:
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        kind = ValueError if isinstance(mask, Tensor) and mask.dtype == torch.bool else TypeError
+        raise kind(f"mask must be a bool tensor {tuple(shape)}, one per token, got {got}: torch.as_tensor(mask).bool()")
+
+
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
+        wrong = ids[(ids < 0) | (ids >= words)]
+        if len(wrong):
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
+
+
+def _check_tensors(**tensors: object) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            whole = hasattr(value, "keys") or isinstance(value, tuple)
+            hint = "take its .logits or .hidden_states" if whole else "use torch.as_tensor"
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}")
+
+
+def _check_words(student: Tensor, teacher: Tensor) -> None:
+    _check_logits(student)
+    _check_logits(teacher)
+    if student.shape != teacher.shape:
+        n = min(student.shape[-1], teacher.shape[-1])
+        cut = f": cut both to words they share, [..., :{n}]" if student.shape[:-1] == teacher.shape[:-1] else ""
+        raise ValueError(f"both logits must be (..., V), got {tuple(student.shape)} and {tuple(teacher.shape)}{cut}")
+
+
+def _check_logits(logits: object, class_dim: int = -1) -> None:
+    if not isinstance(logits, Tensor):
+        hint = "take its .logits" if hasattr(logits, "keys") or isinstance(logits, tuple) else "use torch.as_tensor"
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}: {hint}")
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
+    _check_numbers(class_dim=class_dim)
+    shape, where = tuple(logits.shape), "at the end" if class_dim == -1 else f"at {class_dim}"
+    if not -len(shape) <= class_dim < len(shape) or shape[class_dim] == 0:
+        raise ValueError(f"logits need a class axis {where}, got shape {shape}")
+    if shape[class_dim] == 1:
+        one = f"one class can only be right, got shape {shape}: give a sigmoid's output z its other class on both sides"
+        raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
+
+
+def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"student and teacher must have the same shape, got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+
+
+def _check_not_empty(student: Tensor) -> None:
+    if student.numel() == 0:
+        raise ValueError(f"the batch is empty (shape {tuple(student.shape)}), and the mean of nothing is undefined")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

@@ -33,6 +33,7 @@ def enumerate_sequences(*, vocabulary: int, length: int) -> Tensor:  # (V**L, L)
         Tokens, shape ``(V**L, L)``, int64.
 
     Raises:
+        TypeError: If vocabulary or length is no number.
         ValueError: If vocabulary or length is below 1, or there are too many sequences.
 
     Example:
@@ -41,6 +42,7 @@ def enumerate_sequences(*, vocabulary: int, length: int) -> Tensor:  # (V**L, L)
 
     Source: Kim and Rush 2016, Section 3.2, the set that their sum runs over.
     """
+    _check_numbers(vocabulary=vocabulary, length=length)
     if vocabulary < 1 or length < 1:
         raise ValueError(f"vocabulary and length must be at least 1, got {vocabulary} and {length}")
     if vocabulary**length > MOST_SEQUENCES:
@@ -71,7 +73,7 @@ def markov_logits(
 
     Raises:
         TypeError: If the logits are not floating point or the tokens not int64.
-        ValueError: If the shapes don't fit.
+        ValueError: If the shapes don't fit or (looked at on the CPU only) a token is out of range.
 
     Example:
         >>> sticky = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
@@ -87,7 +89,10 @@ def markov_logits(
             f"expected initial logits (V,) and transitions (V, V), got {tuple(initial_logits.shape)} and "
             f"{tuple(transition_logits.shape)}"
         )
+    _check_tensors(tokens=tokens)
     _check_drawn(initial_logits.expand(*tokens.shape, -1), tokens, None)
+    tokens = tokens.clone()
+    _check_ids("tokens", tokens[..., :-1], len(initial_logits), hint="they choose rows of the transitions")
     first = initial_logits.expand(*tokens.shape[:-1], 1, -1)
     return torch.cat([first, transition_logits[tokens[..., :-1]]], dim=-2)
 
@@ -98,7 +103,7 @@ def sequence_kl_divergence(
     tokens: Tensor,  # (..., N, L)
     *,
     mask: Tensor | None = None,  # (..., N, L)
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
 ) -> Tensor:  # (...)
     r"""Divergence of the student's from the teacher's distribution over whole sequences, by exact enumeration.
 
@@ -118,11 +123,13 @@ def sequence_kl_divergence(
         temperature: :math:`\tau > 0`, of both.
 
     Returns:
-        Divergence per language, shape ``(...)``, in nats per sequence, at least 0.
+        Divergence per language, shape ``(...)``, in nats per sequence, at least 0; infinite where the student excludes
+        a sequence that the teacher may write.
 
     Raises:
         TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
-        ValueError: If the shapes don't fit or the temperature is not positive.
+        ValueError: If the shapes don't fit, the temperature is not positive or (looked at on the CPU only) a token that
+            counts is out of range.
 
     Example:
         >>> tokens = enumerate_sequences(vocabulary=2, length=3)
@@ -133,13 +140,13 @@ def sequence_kl_divergence(
     Source: Kim and Rush 2016, Section 3.2, the loss that they approximate; the chain rule: Cover and Thomas, "Elements
     of Information Theory", Theorem 2.5.3.
     """
-    _check_same_shape(student_logits, teacher_logits)
+    _check_words(student_logits, teacher_logits)
+    _check_tensors(tokens=tokens)
     if tokens.dim() < 2:
         raise ValueError(f"expected tokens (..., N, L), got {tuple(tokens.shape)}")
     log_q = _drawn_log_probs(student_logits, tokens, mask, temperature).sum(dim=-1)
     log_p = _drawn_log_probs(teacher_logits.detach(), tokens, mask, temperature).sum(dim=-1)
-    terms = log_p.exp() * (log_p - log_q)
-    return terms.masked_fill(log_p == -torch.inf, 0.0).sum(dim=-1)  # what the teacher never writes costs nothing
+    return _kl(log_q, log_p, -1)
 
 
 def sequence_log_prob(
@@ -147,7 +154,7 @@ def sequence_log_prob(
     tokens: Tensor,  # (..., L)
     *,
     mask: Tensor | None = None,  # (..., L)
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
 ) -> Tensor:  # (...)
     r"""Log-probability that a language model gives to whole sequences.
 
@@ -168,7 +175,8 @@ def sequence_log_prob(
 
     Raises:
         TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
-        ValueError: If the shapes don't fit or the temperature is not positive.
+        ValueError: If the shapes don't fit, the temperature is not positive or (looked at on the CPU only) a token that
+            counts is out of range.
 
     Example:
         >>> sequence_log_prob(torch.zeros(1, 3, 2), torch.tensor([[0, 1, 1]]))  # 3 log ½
@@ -179,29 +187,27 @@ def sequence_log_prob(
     return _drawn_log_probs(logits, tokens, mask, temperature).sum(dim=-1)
 
 
-def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temperature: float | Tensor) -> Tensor:
     """Log-probability of each drawn token, (..., L); 0 where the mask is false, whatever stands there."""
     _check_logits(logits)
     _check_drawn(logits, tokens, mask)
     _check_temperature(temperature, logits)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    logits, tokens = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, tokens.clone()
     if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
         logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
+    _check_ids("tokens", tokens, logits.shape[-1], hint="mask what does not count")
     log_probs = F.log_softmax(logits, dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
     return log_probs if mask is None else log_probs.masked_fill(~mask, 0.0)
 
 
 def _check_drawn(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
+    _check_tensors(tokens=tokens)
     if tokens.dtype != torch.int64:
         raise TypeError(f"tokens must be int64 ids, got {tokens.dtype}: convert them with tokens.long()")
     if logits.shape[:-1] != tokens.shape or tokens.dim() == 0:
-        raise ValueError(
-            f"expected logits (..., L, V) and tokens (..., L), got {tuple(logits.shape)} and {tuple(tokens.shape)}"
-        )
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(f"mask must be bool, got {mask.dtype}: True where a token counts, as in mask.bool()")
-    if mask is not None and mask.shape != tokens.shape:
-        raise ValueError(f"mask must have the shape of the tokens {tuple(tokens.shape)}, got {tuple(mask.shape)}")
+        shapes = f"{tuple(logits.shape)} and {tuple(tokens.shape)}"
+        raise ValueError(f"expected logits (..., L, V) and tokens (..., L), got {shapes}")
+    _check_mask(mask, tokens.shape)
 
 
 def _check_logits(logits: object, class_dim: int = -1) -> None:
@@ -219,11 +225,13 @@ def _check_logits(logits: object, class_dim: int = -1) -> None:
         raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
 
 
-def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
+def _check_words(student: Tensor, teacher: Tensor) -> None:
+    _check_logits(student)
+    _check_logits(teacher)
     if student.shape != teacher.shape:
-        raise ValueError(
-            f"student and teacher must have the same shape, got {tuple(student.shape)} and {tuple(teacher.shape)}"
-        )
+        n = min(student.shape[-1], teacher.shape[-1])
+        cut = f": cut both to words they share, [..., :{n}]" if student.shape[:-1] == teacher.shape[:-1] else ""
+        raise ValueError(f"both logits must be (..., V), got {tuple(student.shape)} and {tuple(teacher.shape)}{cut}")
 
 
 def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
@@ -243,3 +251,31 @@ def _check_numbers(**settings: object) -> None:
     for name, value in settings.items():
         if not isinstance(value, numbers.Real):
             raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def _kl(log_q: Tensor, log_p: Tensor, dim: int) -> Tensor:
+    """KL(p ‖ q) along an axis. A class with p = 0 counts nothing, whatever q says of it (0 · ∞ would be NaN)."""
+    p = log_p.exp()
+    return (p * (log_p - log_q)).masked_fill(p == 0, 0).sum(dim)
+
+
+def _check_mask(mask: object, shape: torch.Size) -> None:
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        kind = ValueError if isinstance(mask, Tensor) and mask.dtype == torch.bool else TypeError
+        raise kind(f"mask must be a bool tensor {tuple(shape)}, one per token, got {got}: torch.as_tensor(mask).bool()")
+
+
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
+        wrong = ids[(ids < 0) | (ids >= words)]
+        if len(wrong):
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
+
+
+def _check_tensors(**tensors: object) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            whole = hasattr(value, "keys") or isinstance(value, tuple)
+            hint = "take its .logits or .hidden_states" if whole else "use torch.as_tensor"
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}")

@@ -1,8 +1,7 @@
 """Sequence-level distillation: learning from sequences that the teacher, or the student itself, has drawn.
 
 Source: Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016, https://arxiv.org/abs/1606.07947; the other
-papers stand at their functions. Exact divergences of tiny languages are in enumeration.py, decoding with a
-draft model is in speculative.py. Lesson: notebooks/12_reasoning.ipynb.
+papers stand at their functions. Exact divergences are in enumeration.py. Lesson: notebooks/12_reasoning.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: B sequences, L tokens, V vocabulary, K samples per problem; ``...`` is any number of leading axes.
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["on_policy_loss", "rejection_sample", "sequence_level_loss", "speculative_acceptance"]
+__all__ = ["on_policy_loss", "rejection_sample", "sequence_level_loss"]
 
 
 def sequence_level_loss(
@@ -41,15 +40,16 @@ def sequence_level_loss(
         teacher_tokens: What the teacher wrote, shape ``(..., L)``, int64.
         mask: True where a token counts (the answer with its end-of-sequence token, not the prompt or padding), bool.
             What stands at the other positions, even NaN, does not matter.
-        num_tokens: What the sum is divided by. None takes this batch's unmasked tokens; give the whole batch's number
-            when it is split into micro-batches, so that their losses add up.
+        num_tokens: What the sum is divided by, a positive number. None takes this batch's unmasked tokens; give the
+            whole batch's number when it is split into micro-batches, so that their losses add up.
 
     Returns:
         Scalar loss in nats per token, at least 0; 0 with a gradient path where no token counts.
 
     Raises:
-        TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
-        ValueError: If the shapes don't fit or there is no token.
+        TypeError: If the logits are not floating point, the tokens not int64, the mask not bool or the count no number.
+        ValueError: If the shapes don't fit, there is no token, or (looked at on the CPU only) a token is out of range
+            or the count not positive.
 
     Example:
         >>> sequence_level_loss(torch.zeros(1, 3, 4), torch.tensor([[0, 3, 1]]))  # log 4
@@ -58,7 +58,6 @@ def sequence_level_loss(
     Source: Kim and Rush 2016, Section 3.2; DeepSeek-AI, "DeepSeek-R1", 2025, https://arxiv.org/abs/2501.12948,
     Section 2.4 (of version 1).
     """
-    _check_any_token(teacher_tokens)
     return _mean_over_drawn(-_drawn_log_probs(student_logits, teacher_tokens, mask, 1.0), mask, num_tokens)
 
 
@@ -69,8 +68,9 @@ def on_policy_loss(
     *,
     mask: Tensor | None = None,  # (..., L)
     num_tokens: float | Tensor | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     whole_sequence: bool = True,
+    length_normalization: bool = False,
     baseline: float | Tensor = 0.0,
 ) -> Tensor:  # ()
     r"""Log-ratio of sequences that the student drew, with the gradient of the reverse divergence KL(Q‖P).
@@ -87,16 +87,19 @@ def on_policy_loss(
 
     Args:
         student_logits: The student's raw scores on its own sequences, shape ``(..., L, V)``. Receives the gradient.
-        teacher_logits: The teacher's on the same, same shape. Treated as a constant. A token that it excludes with -inf
-            makes the loss NaN: the divergence is infinite, and no gradient leads out.
+        teacher_logits: The teacher's on the same, same shape. Treated as a constant. A drawn token that it excludes
+            with -inf makes the loss infinite, like the divergence, and gets no gradient: none leads out.
         student_tokens: What the student drew at this temperature and with these weights, shape ``(..., L)``, int64.
         mask: True where a token counts (with the end-of-sequence token, without prompt and padding), bool.
-        num_tokens: What the sum is divided by. None takes the unmasked tokens of this batch: where the student decides
-            on the length, that mean's expected gradient is not exactly the divergence's; any fixed number's is.
+        num_tokens: As in ``sequence_level_loss``. Where the student decides on the length, the expected gradient of a
+            batch's own mean is not exactly the divergence's; any fixed number's is.
         temperature: :math:`\tau > 0`, of both.
         whole_sequence: True: a token answers for all that follows it, which gives the gradient of the sequences'
             divergence. False: for itself only, which gives that of the tokens' divergences with the prefixes held
             fixed; less noise, and blind to where a token leads.
+        length_normalization: True divides the sum in the bracket by its number of tokens, the remaining length: a mean,
+            so that texts are not kept short. It is no divergence's gradient. MiniLLM's code does so, and adds reverse
+            KL per token; the paper (equation 6) leaves token t out of the sum, and divides T - t terms by T - t - 1.
         baseline: :math:`b`, in nats, one number or a tensor that broadcasts to ``(..., L)``. It must not depend on the
             token it is taken from; then it changes the noise and not the expected gradient.
 
@@ -104,8 +107,8 @@ def on_policy_loss(
         Scalar loss in nats per token; 0 with a gradient path where no token counts.
 
     Raises:
-        TypeError: If the logits are not floating point, the tokens not int64 or the mask not bool.
-        ValueError: If the shapes don't fit, there is no token or the temperature is not positive.
+        TypeError, ValueError: As in ``sequence_level_loss``; if the temperature is not positive, the baseline doesn't
+            broadcast, or lengths are to be normalised without a whole sequence.
 
     Example:
         >>> student = torch.zeros(1, 1, 2, requires_grad=True)
@@ -113,18 +116,22 @@ def on_policy_loss(
         >>> student.grad  # it drew token 0, and log ½ - log ¼ = log 2 is too much: away from it
         tensor([[[ 0.3466, -0.3466]]])
 
-    Source: Gu et al., "MiniLLM", ICLR 2024, https://arxiv.org/abs/2306.08543, Section 2.2 (whole sequences); Agarwal et
-    al., "On-Policy Distillation of Language Models", ICLR 2024, https://arxiv.org/abs/2306.13649 (prefixes held fixed).
+    Source: Gu et al., "MiniLLM", ICLR 2024, https://arxiv.org/abs/2306.08543, Section 2.2, and the authors' code
+    (whole sequences, lengths); Agarwal et al., "On-Policy Distillation of Language Models", ICLR 2024,
+    https://arxiv.org/abs/2306.13649 (prefixes held fixed).
     """
-    _check_same_shape(student_logits, teacher_logits)
-    _check_any_token(student_tokens)
+    _check_words(student_logits, teacher_logits)
+    if length_normalization and not whole_sequence:
+        raise ValueError("length_normalization needs whole_sequence=True: there is no sum to divide by its length")
     log_q = _drawn_log_probs(student_logits, student_tokens, mask, temperature)
     ratio = log_q.detach() - _drawn_log_probs(teacher_logits.detach(), student_tokens, mask, temperature)
-    advantage = ratio.flip(-1).cumsum(dim=-1).flip(-1) if whole_sequence else ratio
-    if isinstance(baseline, Tensor):
-        baseline = baseline.detach()
+    advantage = _sum_from_here(ratio) if whole_sequence else ratio
+    if length_normalization:
+        counts = torch.ones_like(ratio) if mask is None else mask.to(ratio.dtype)
+        advantage = advantage / _sum_from_here(counts).clamp(min=1)
+    advantage = (advantage - _baseline(baseline, ratio)).masked_fill(advantage == torch.inf, 0)
     carrier = log_q - log_q.detach()  # zero, with the gradient of log q
-    return _mean_over_drawn(ratio + (advantage - baseline) * carrier, mask, num_tokens)
+    return _mean_over_drawn(ratio + advantage * carrier, mask, num_tokens)
 
 
 def rejection_sample(
@@ -158,6 +165,8 @@ def rejection_sample(
     Source: DeepSeek-AI, "DeepSeek-R1", 2025, https://arxiv.org/abs/2501.12948, Section 2.3.3 (of version 1): several
     responses per prompt, only the correct ones retained. How many to keep of each is our parameter.
     """
+    _check_tensors(accepted=accepted)
+    _check_numbers(keep=keep)
     if accepted.dtype != torch.bool:
         raise TypeError(f"accepted must be bool, got {accepted.dtype}: compare the answers first")
     if accepted.dim() == 0:
@@ -167,87 +176,51 @@ def rejection_sample(
     return accepted & (accepted.cumsum(dim=-1) <= keep)
 
 
-def speculative_acceptance(
-    student_probabilities: Tensor,  # (..., V)
-    teacher_probabilities: Tensor,  # (..., V)
-) -> Tensor:  # (...)
-    r"""Probability that speculative decoding accepts a token which the student drafts: one minus total variation.
-
-    .. math::
-        \alpha = \sum_v \min(p_v, q_v) = 1 - \tfrac12 \sum_v |p_v - q_v|
-
-    Pass probabilities at the temperature of decoding, not logits. A draft model is as good as this number on the
-    prefixes that *it* is asked about; no KL divergence gives it.
-
-    Args:
-        student_probabilities: The draft model's, :math:`q`, shape ``(..., V)``. Receives the gradient.
-        teacher_probabilities: The model's whose text is wanted, :math:`p`, same shape. Treated as a constant. Where its
-            vocabulary is the larger one, give the student probability 0 there.
-
-    Returns:
-        Acceptance per position, shape ``(...)``, in [0, 1].
-
-    Raises:
-        TypeError: If they are not floating point.
-        ValueError: If the shapes differ or there is no vocabulary axis.
-
-    Example:
-        >>> speculative_acceptance(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.75, 0.0, 0.25]))
-        tensor(0.5000)
-
-    Source: Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
-    https://arxiv.org/abs/2211.17192, Section 3.2; as a loss to distil with: Zhou et al., "DistillSpec", ICLR 2024,
-    https://arxiv.org/abs/2310.08461.
-    """
-    _check_probabilities(student_probabilities)
-    _check_probabilities(teacher_probabilities)
-    _check_same_shape(student_probabilities, teacher_probabilities)
-    dtype = torch.promote_types(student_probabilities.dtype, torch.float32)
-    return torch.minimum(student_probabilities.to(dtype), teacher_probabilities.detach().to(dtype)).sum(dim=-1)
-
-
-def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temperature: float) -> Tensor:
+def _drawn_log_probs(logits: Tensor, tokens: Tensor, mask: Tensor | None, temperature: float | Tensor) -> Tensor:
     """Log-probability of each drawn token, (..., L); 0 where the mask is false, whatever stands there."""
     _check_logits(logits)
     _check_drawn(logits, tokens, mask)
     _check_temperature(temperature, logits)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    logits, tokens = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, tokens.clone()
     if mask is not None:  # before the softmax: a NaN that is multiplied by zero stays NaN, also in the gradient
         logits, tokens = logits.masked_fill(~mask[..., None], 0.0), tokens.masked_fill(~mask, 0)
+    _check_ids("tokens", tokens, logits.shape[-1], hint="mask what does not count")
     log_probs = F.log_softmax(logits, dim=-1).gather(-1, tokens[..., None]).squeeze(-1)
     return log_probs if mask is None else log_probs.masked_fill(~mask, 0.0)
 
 
+def _sum_from_here(values: Tensor) -> Tensor:  # (..., L), to the end
+    return values.flip(-1).cumsum(dim=-1).flip(-1)
+
+
+def _baseline(baseline: float | Tensor, ratio: Tensor) -> float | Tensor:
+    if not isinstance(baseline, Tensor):
+        _check_numbers(baseline=baseline)
+        return baseline
+    sizes = zip(baseline.shape[::-1], ratio.shape[::-1], strict=False)
+    if baseline.dim() > ratio.dim() or any(size not in (1, n) for size, n in sizes):
+        raise ValueError(f"baseline must broadcast to {tuple(ratio.shape)}, got shape {tuple(baseline.shape)}")
+    return baseline.detach()
+
+
 def _mean_over_drawn(values: Tensor, mask: Tensor | None, num_tokens: float | Tensor | None) -> Tensor:
     """Sum over tokens by their number; masked ones are zero already."""
+    if values.numel() == 0:
+        raise ValueError(f"there is no token (shape {tuple(values.shape)}), and the mean of nothing is undefined")
+    _check_count(num_tokens)
     if num_tokens is None:
         num_tokens = values.numel() if mask is None else mask.sum().clamp(min=1)
     return values.sum() / num_tokens
 
 
 def _check_drawn(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> None:
+    _check_tensors(tokens=tokens)
     if tokens.dtype != torch.int64:
         raise TypeError(f"tokens must be int64 ids, got {tokens.dtype}: convert them with tokens.long()")
     if logits.shape[:-1] != tokens.shape or tokens.dim() == 0:
-        raise ValueError(
-            f"expected logits (..., L, V) and tokens (..., L), got {tuple(logits.shape)} and {tuple(tokens.shape)}"
-        )
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(f"mask must be bool, got {mask.dtype}: True where a token counts, as in mask.bool()")
-    if mask is not None and mask.shape != tokens.shape:
-        raise ValueError(f"mask must have the shape of the tokens {tuple(tokens.shape)}, got {tuple(mask.shape)}")
-
-
-def _check_any_token(tokens: Tensor) -> None:
-    if tokens.numel() == 0:
-        raise ValueError(f"there is no token (shape {tuple(tokens.shape)}), and the mean of nothing is undefined")
-
-
-def _check_probabilities(probabilities: Tensor) -> None:
-    if not probabilities.is_floating_point():
-        raise TypeError(f"probabilities must be floating point, got {probabilities.dtype}")
-    if probabilities.dim() == 0 or probabilities.shape[-1] == 0:
-        raise ValueError(f"probabilities need a vocabulary axis at the end, got shape {tuple(probabilities.shape)}")
+        shapes = f"{tuple(logits.shape)} and {tuple(tokens.shape)}"
+        raise ValueError(f"expected logits (..., L, V) and tokens (..., L), got {shapes}")
+    _check_mask(mask, tokens.shape)
 
 
 def _check_logits(logits: object, class_dim: int = -1) -> None:
@@ -265,11 +238,13 @@ def _check_logits(logits: object, class_dim: int = -1) -> None:
         raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
 
 
-def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
+def _check_words(student: Tensor, teacher: Tensor) -> None:
+    _check_logits(student)
+    _check_logits(teacher)
     if student.shape != teacher.shape:
-        raise ValueError(
-            f"student and teacher must have the same shape, got {tuple(student.shape)} and {tuple(teacher.shape)}"
-        )
+        n = min(student.shape[-1], teacher.shape[-1])
+        cut = f": cut both to words they share, [..., :{n}]" if student.shape[:-1] == teacher.shape[:-1] else ""
+        raise ValueError(f"both logits must be (..., V), got {tuple(student.shape)} and {tuple(teacher.shape)}{cut}")
 
 
 def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
@@ -289,3 +264,37 @@ def _check_numbers(**settings: object) -> None:
     for name, value in settings.items():
         if not isinstance(value, numbers.Real):
             raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def _check_mask(mask: object, shape: torch.Size) -> None:
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        kind = ValueError if isinstance(mask, Tensor) and mask.dtype == torch.bool else TypeError
+        raise kind(f"mask must be a bool tensor {tuple(shape)}, one per token, got {got}: torch.as_tensor(mask).bool()")
+
+
+def _check_count(num_tokens: object) -> None:
+    if isinstance(num_tokens, Tensor) and num_tokens.dim() > 0:
+        raise ValueError(f"num_tokens must be one number, got shape {tuple(num_tokens.shape)}: take its .sum()")
+    unseen = isinstance(num_tokens, Tensor) and (num_tokens.device.type != "cpu" or torch.compiler.is_compiling())
+    if num_tokens is None or unseen:  # looking would cost a sync
+        return
+    if not isinstance(num_tokens, numbers.Real | Tensor):
+        raise TypeError(f"num_tokens must be a number, got {num_tokens!r}")
+    if not 0 < float(num_tokens) < math.inf:
+        raise ValueError(f"num_tokens must be positive and finite, got {float(num_tokens)}")
+
+
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
+        wrong = ids[(ids < 0) | (ids >= words)]
+        if len(wrong):
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
+
+
+def _check_tensors(**tensors: object) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            whole = hasattr(value, "keys") or isinstance(value, tuple)
+            hint = "take its .logits or .hidden_states" if whole else "use torch.as_tensor"
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}")

@@ -1,7 +1,7 @@
 """Speculative decoding: a student drafts, the teacher checks, and what comes out is the teacher's, in fewer calls.
 
 Source: Leviathan, Kalman and Matias, "Fast Inference from Transformers via Speculative Decoding", ICML 2023,
-https://arxiv.org/abs/2211.17192 (Algorithm 1). The acceptance that a draft model is distilled for is in losses.py.
+https://arxiv.org/abs/2211.17192 (Algorithm 1). The acceptance that a draft model is distilled for is in acceptance.py.
 Lesson: notebooks/12_reasoning.ipynb.
 
 Needs only torch: copy this file into your project as it is.
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["expected_tokens_per_call", "speculative_decoding", "speculative_sample"]
+__all__ = ["speculative_decoding", "speculative_sample"]
 
 
 def speculative_sample(
@@ -49,7 +49,8 @@ def speculative_sample(
 
     Raises:
         TypeError: If the probabilities are not floating point or the tokens not int64.
-        ValueError: If the shapes don't fit.
+        ValueError: If the shapes don't fit or (looked at on the CPU only) a probability is not in [0, 1], NaN among
+            them, or a token is out of range.
 
     Example:
         >>> student, teacher = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
@@ -73,7 +74,7 @@ def speculative_sample(
     p_next = p.gather(1, place).squeeze(1)
     q_next = F.pad(q, (0, 0, 0, 1)).gather(1, place).squeeze(1)  # nothing was drafted at the last position
     residual = (p_next - q_next).clamp(min=0)
-    residual = torch.where(residual.sum(dim=-1, keepdim=True) > 0, residual, p_next)  # p = q up to rounding
+    residual = torch.where(residual.sum(dim=-1, keepdim=True) == 0, p_next, residual)  # p = q up to rounding
     added = torch.multinomial(residual, 1, generator=generator)
     position = torch.arange(p.shape[1], device=p.device)
     tokens = torch.where(position < accepted, F.pad(draft_tokens, (0, 1)), -1)
@@ -110,7 +111,7 @@ def speculative_decoding(
         The new tokens, shape ``(T,)``, int64, and the number of calls of the teacher.
 
     Raises:
-        TypeError: If the prompt is not int64.
+        TypeError: If the prompt is not int64, a model gives no logits or a setting is no number.
         ValueError: If the prompt is not one sequence, or a number is out of range.
 
     Example:
@@ -123,6 +124,8 @@ def speculative_decoding(
     Speculative Sampling", 2023, https://arxiv.org/abs/2302.01318, found the same at the same time.
     """
     _check_temperature(temperature)
+    _check_tensors(prompt=prompt)
+    _check_numbers(max_new_tokens=max_new_tokens, num_drafts=num_drafts)
     if prompt.dtype != torch.int64:
         raise TypeError(f"tokens must be int64 ids, got {prompt.dtype}: convert them with tokens.long()")
     if prompt.dim() != 1 or len(prompt) == 0:
@@ -150,53 +153,19 @@ def speculative_decoding(
     return tokens[0, len(prompt) :], calls
 
 
-def expected_tokens_per_call(
-    acceptance: Tensor,  # (...)
-    *,
-    num_drafts: int,
-) -> Tensor:  # (...)
-    r"""Tokens that one call of the teacher yields on average, if every draft is accepted with the same probability.
-
-    .. math::
-        \sum_{k=0}^{K} \alpha^k = \frac{1 - \alpha^{K+1}}{1 - \alpha}
-
-    In real text some tokens are easier to draft than others, so measure as well.
-
-    Args:
-        acceptance: :math:`\alpha`, probability that a draft is accepted, in [0, 1]. Receives a gradient.
-        num_drafts: K, tokens drafted per call, at least 0.
-
-    Returns:
-        Expected tokens, same shape, from 1 to K + 1.
-
-    Raises:
-        TypeError: If the acceptance is not floating point.
-        ValueError: If ``num_drafts`` is negative.
-
-    Example:
-        >>> expected_tokens_per_call(torch.tensor([0.0, 0.5, 1.0]), num_drafts=2)  # 1, 1 + ½ + ¼, 3
-        tensor([1.0000, 1.7500, 3.0000])
-
-    Source: Leviathan et al. 2023, equation 1.
-    """
-    if not acceptance.is_floating_point():
-        raise TypeError(f"acceptance must be floating point, got {acceptance.dtype}")
-    if num_drafts < 0:
-        raise ValueError(f"num_drafts must be at least 0, got {num_drafts}")
-    acceptance = acceptance.to(torch.promote_types(acceptance.dtype, torch.float32))
-    return sum((acceptance**k for k in range(1, num_drafts + 1)), torch.ones_like(acceptance))
-
-
 @torch.no_grad()
 def _next_probabilities(
     model: Callable[[Tensor], Tensor], tokens: Tensor, temperature: float, positions: int
 ) -> Tensor:
     """A model's distributions at the last positions, in at least float32, so that draw and check use the same."""
-    logits = model(tokens)[:, -positions:]
+    logits = model(tokens)
+    _check_logits(logits)
+    logits = logits[:, -positions:]
     return F.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, dim=-1)
 
 
 def _check_drafts(draft_tokens: Tensor, student: Tensor, teacher: Tensor) -> None:
+    _check_tensors(draft_tokens=draft_tokens)
     if draft_tokens.dtype != torch.int64:
         raise TypeError(f"draft_tokens must be int64 ids, got {draft_tokens.dtype}: convert them with tokens.long()")
     right = student.dim() == teacher.dim() == 3 and student.shape[:2] == draft_tokens.shape
@@ -205,13 +174,19 @@ def _check_drafts(draft_tokens: Tensor, student: Tensor, teacher: Tensor) -> Non
             f"expected drafts (B, K), the student's probabilities (B, K, V) and the teacher's (B, K + 1, V), got "
             f"{tuple(draft_tokens.shape)}, {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
+    _check_ids("draft_tokens", draft_tokens, student.shape[-1], hint="each was drawn from these words")
 
 
 def _check_probabilities(probabilities: Tensor) -> None:
+    _check_tensors(probabilities=probabilities)
     if not probabilities.is_floating_point():
         raise TypeError(f"probabilities must be floating point, got {probabilities.dtype}")
     if probabilities.dim() == 0 or probabilities.shape[-1] == 0:
         raise ValueError(f"probabilities need a vocabulary axis at the end, got shape {tuple(probabilities.shape)}")
+    if probabilities.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
+        wrong = probabilities[~((probabilities >= 0) & (probabilities <= 1.01))]
+        if len(wrong):
+            raise ValueError(f"probabilities must be in [0, 1], got {wrong[0].item()}: logits need .softmax(-1) first")
 
 
 def _check_temperature(temperature: object, logits: Tensor | None = None, class_dim: int = -1) -> None:
@@ -225,3 +200,39 @@ def _check_temperature(temperature: object, logits: Tensor | None = None, class_
         raise TypeError(f"temperature must be a number, got {temperature!r}")
     elif not 0 < float(temperature) < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}: 1 leaves the logits unchanged")
+
+
+def _check_logits(logits: object, class_dim: int = -1) -> None:
+    if not isinstance(logits, Tensor):
+        hint = "take its .logits" if hasattr(logits, "keys") or isinstance(logits, tuple) else "use torch.as_tensor"
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}: {hint}")
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}: pass raw scores, not class indices")
+    _check_numbers(class_dim=class_dim)
+    shape, where = tuple(logits.shape), "at the end" if class_dim == -1 else f"at {class_dim}"
+    if not -len(shape) <= class_dim < len(shape) or shape[class_dim] == 0:
+        raise ValueError(f"logits need a class axis {where}, got shape {shape}")
+    if shape[class_dim] == 1:
+        one = f"one class can only be right, got shape {shape}: give a sigmoid's output z its other class on both sides"
+        raise ValueError(f"{one}, torch.cat([z, torch.zeros_like(z)], dim={class_dim}), or use multi_label_loss")
+
+
+def _check_ids(name: str, ids: Tensor, words: int, *, hint: str) -> None:
+    if ids.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere looking would cost a sync
+        wrong = ids[(ids < 0) | (ids >= words)]
+        if len(wrong):
+            raise ValueError(f"{name} must be in [0, {words}), got {wrong[0].item()}: {hint}")
+
+
+def _check_tensors(**tensors: object) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            whole = hasattr(value, "keys") or isinstance(value, tuple)
+            hint = "take its .logits or .hidden_states" if whole else "use torch.as_tensor"
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

@@ -18,9 +18,10 @@
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
 # **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences),
-# `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` (teachers in a few numbers),
-# `kdref/lab/models/sentence_encoder.py` (the encoder), `kdref/lab/data/sentences.py` (the sentences),
-# `kdref/lab/experiments/language_distilbert.py` (the long experiment).
+# `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` and `kdref/language/sampled.py`
+# (teachers in a few numbers), `kdref/language/universal.py` (other tokenizers), `kdref/lab/models/sentence_encoder.py`
+# (the encoder), `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long
+# experiment).
 #
 # **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Wang et al.
 # 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised
@@ -571,8 +572,8 @@ for k in (10, 100, 1000):
     )
 
 # %% [markdown]
-# `sparse_teacher_loss` therefore asks what to do about the tail, and `sampled_teacher` draws words instead, which is
-# right on average (Anshumann et al. 2025).
+# `sparse_teacher_loss` therefore asks what to do about the tail: it can count as one word, in each of the six
+# divergences. `sampled_teacher` draws words instead, which is right on average (Anshumann et al. 2025).
 #
 # ## 8. Exercises
 #
@@ -719,9 +720,9 @@ lab.quiz("11")
 # fine-tuning with a teacher costs the teacher's outputs, once, and hardly anything per step. The fused loss has the
 # same matrix products as the dense one.
 #
-# **Copy it:** `python -m kdref copy language` writes this lesson's files (`fused.py`, `recipes.py`, `sparse.py`,
-# `tokens.py`), each of which needs only torch; `python -m kdref copy fused` writes one of them, and `python -m kdref
-# copy fused_linear_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy language` writes this lesson's files (`fused.py`, `recipes.py`, `sampled.py`,
+# `sparse.py`, `tokens.py`, `universal.py`), each of which needs only torch; `python -m kdref copy fused` writes one of
+# them, and `python -m kdref copy fused_linear_loss` that function and what it calls.
 #
 # **Further reading:** [Turc et al. 2019](https://arxiv.org/abs/1908.08962), small BERTs pre-trained from scratch and
 # then distilled; [TinyBERT](https://arxiv.org/abs/1909.10351), which also matches attention and embeddings; [Gu et al.

@@ -17,8 +17,8 @@
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
 # **Files:** `kdref/sequence/losses.py` (losses on drawn sequences, rejection sampling), `kdref/sequence/enumeration.py`
-# (tiny languages, counted out), `kdref/sequence/speculative.py` (speculative decoding), `kdref/lab/data/sums.py` (the
-# task), `kdref/lab/experiments/sequence_reasoning.py` (the long experiment).
+# (tiny languages, counted out), `kdref/sequence/speculative.py` and `kdref/sequence/acceptance.py` (speculative
+# decoding), `kdref/lab/data/sums.py` (the task), `kdref/lab/experiments/sequence_reasoning.py` (the long experiment).
 #
 # **Papers:** [Kim and Rush 2016](https://arxiv.org/abs/1606.07947) (sequence-level distillation), [DeepSeek-AI
 # 2025](https://arxiv.org/abs/2501.12948) (R1), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (GKD), [Gu et
@@ -639,9 +639,9 @@ lab.quiz("12")
 # **Cost:** K samples of the teacher per problem, once; on-policy a round of writing and a call of the teacher in every
 # step; speculative decoding the draft model's memory and K of its calls per call of the teacher.
 #
-# **Copy it:** `python -m kdref copy sequence` writes this lesson's files (`enumeration.py`, `losses.py`,
-# `speculative.py`), each of which needs only torch; `python -m kdref copy enumeration` writes one of them, and `python
-# -m kdref copy on_policy_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy sequence` writes this lesson's files (`acceptance.py`, `enumeration.py`,
+# `losses.py`, `speculative.py`), each of which needs only torch; `python -m kdref copy enumeration` writes one of them,
+# and `python -m kdref copy on_policy_loss` that function and what it calls.
 #
 # **Further reading:** [MiniLLM](https://arxiv.org/abs/2306.08543), section 2, on the noise of whole-sequence gradients;
 # [Speculative KD](https://arxiv.org/abs/2410.11325), which lets the teacher replace a student's worst tokens while it

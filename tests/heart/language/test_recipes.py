@@ -1,4 +1,4 @@
-"""DistilBERT's recipe, the top of a teacher, and sorted probabilities, checked against definitions and slips."""
+"""DistilBERT's recipe, checked against definitions and slips; the masks of sorted probabilities too."""
 
 import math
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kdref.language import alternate_layers, cosine_hidden_loss, distilbert_loss, sparse_teacher, universal_logit_loss
+from kdref.language import alternate_layers, cosine_hidden_loss, distilbert_loss, universal_logit_loss
 from tests import checks
 
 STUDENT, TEACHER = checks.randn(3, 4, 5, seed=1, scale=2.0), checks.randn(3, 4, 5, seed=2, scale=2.0)
@@ -73,6 +73,13 @@ def test_cosine_loss_matches_the_definition() -> None:
     assert cosine_hidden_loss(HIDDEN, TARGET, mask=MASK).item() == pytest.approx(mean(some), rel=1e-10)
 
 
+def test_cosine_loss_of_opposite_rows_is_two_also_where_every_entry_is_negative() -> None:
+    row = torch.tensor([[1.0, 2.0]])
+    assert cosine_hidden_loss(-row, row).item() == pytest.approx(2.0)
+    assert cosine_hidden_loss(-row, -row).item() == pytest.approx(0.0, abs=1e-6)
+    assert cosine_hidden_loss(1e-30 * -row, 1e30 * row).item() == pytest.approx(2.0)
+
+
 def test_cosine_loss_ignores_lengths_and_a_common_rotation_but_not_one_sides() -> None:
     lengths = torch.linspace(0.1, 9, 12, dtype=torch.float64).reshape(3, 4, 1)
     rotation = torch.linalg.qr(checks.randn(6, 6, seed=5)).Q
@@ -107,6 +114,29 @@ def test_a_classifiers_rows_all_count_and_the_mask_is_of_its_tokens() -> None:
     soft, hard = mean(oracle_soft(student, teacher, 2.0)) * 4, F.cross_entropy(student, labels).item()
     angle = cosine_hidden_loss(HIDDEN, TARGET, mask=MASK).item()
     assert loss.item() == pytest.approx(5 * soft + 2 * hard + angle, rel=1e-10)
+
+
+def test_a_word_that_the_teacher_lacks_counts_nothing_and_one_that_only_the_student_lacks_is_infinite() -> None:
+    soft = {"hard_weight": 0.0, "hidden_weight": 0.0, "soft_weight": 1.0, "temperature": 1.0}
+    hidden, label = torch.ones(1, 2), torch.tensor([0])
+    fair, lacking = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -math.inf]])
+    student = fair.clone().requires_grad_()
+    loss = distilbert_loss(student, lacking, hidden, hidden, label, **soft)
+    assert loss.item() == pytest.approx(math.log(3) - math.log(2), rel=1e-6)
+    loss.backward()
+    assert_close(student.grad, torch.tensor([[-1 / 6, -1 / 6, 1 / 3]]))  # q - p
+    assert distilbert_loss(lacking, lacking, hidden, hidden, label, **soft).item() == pytest.approx(0.0, abs=1e-7)
+    assert distilbert_loss(lacking, fair, hidden, hidden, label, **soft).item() == math.inf
+
+
+def test_the_soft_term_at_a_high_temperature_is_that_of_float64() -> None:
+    soft = {"hard_weight": 0.0, "hidden_weight": 0.0, "soft_weight": 1.0}
+    single = [x.float() for x in (STUDENT, TEACHER, HIDDEN, TARGET)]
+    for temperature in (33.0, 1e4, 1e6):
+        found = distilbert_loss(*single, LABELS, temperature=temperature, **soft)
+        expected = distilbert_loss(*(x.double() for x in single), LABELS, temperature=temperature, **soft)
+        assert found.dtype == torch.float32
+        assert_close(found.double(), expected, rtol=1e-4, atol=0)
 
 
 def test_each_weight_weighs_its_own_term() -> None:
@@ -188,102 +218,40 @@ def test_batch_permutation_and_one_graph(loss) -> None:
         checks.check_batch_permutation(lambda s, t: loss(s, t), STUDENT, TEACHER, per_example=False)
 
 
-# The top of a teacher -------------------------------------------------------------------------------------------------
-
-
-def test_sparse_teacher_matches_the_definition() -> None:
-    indices, log_probs, tail = sparse_teacher(TEACHER, k=2)
-    assert (indices.dtype, indices.shape, log_probs.shape, tail.shape) == (torch.int64, (3, 4, 2), (3, 4, 2), (3, 4))
-    for row, kept, logs, rest in zip(
-        TEACHER.flatten(0, 1).tolist(),
-        indices.flatten(0, 1).tolist(),
-        log_probs.flatten(0, 1).tolist(),
-        tail.flatten().tolist(),
-        strict=True,
-    ):
-        p = checks.softmax(row)
-        assert kept == sorted(range(5), key=lambda v, p=p: -p[v])[:2]
-        assert logs == pytest.approx([math.log(p[v]) for v in kept], rel=1e-10)
-        assert rest == pytest.approx(math.log(sum(p[v] for v in range(5) if v not in kept)), rel=1e-9)
-
-
-def test_the_tail_of_a_sure_teacher_keeps_its_digits_and_an_empty_one_is_minus_infinity() -> None:
-    logits = torch.tensor([30.0, 0.0, 0.0])  # 1 - p is 0 in float32, the tail is 2 e^-30
-    assert sparse_teacher(logits, k=1)[2].item() == pytest.approx(math.log(2) - 30, rel=1e-6)
-    indices, log_probs, tail = sparse_teacher(logits, k=3)
-    assert tail.item() == -math.inf
-    assert_close(log_probs, logits.log_softmax(-1)[indices])
-    for dtype in checks.DTYPES:
-        assert {x.dtype for x in sparse_teacher(logits.to(dtype).requires_grad_(), k=1)[1:]} == {torch.float32}
-        assert not sparse_teacher(logits.to(dtype).requires_grad_(), k=1)[1].requires_grad
-
-
-@given(k=st.integers(1, 5), seed=st.integers(0, 10**6))
-def test_top_k_made_to_sum_to_one_is_biased_by_exactly_the_tails_mass(k: int, seed: int) -> None:
-    teacher = checks.randn(3, 5, seed=seed, scale=2)
-    indices, log_probs, tail = sparse_teacher(teacher, k=k)
-    p, target = teacher.softmax(-1), torch.zeros(3, 5, dtype=torch.float64)
-    target = target.scatter(-1, indices, log_probs.softmax(-1))
-    assert_close((target - p).abs().sum(-1) / 2, tail.exp(), rtol=1e-9, atol=1e-14)
-    assert_close(log_probs.exp().sum(-1) + tail.exp(), torch.ones(3, dtype=torch.float64))
-
-
-# Sorted probabilities -------------------------------------------------------------------------------------------------
-
-
-def test_universal_loss_matches_the_definition_for_other_vocabularies() -> None:
-    for words in (2, 5, 9):
-        teacher = checks.randn(3, 4, words, seed=6, scale=2.0)
-        values = []
-        for s, t in zip(STUDENT.flatten(0, 1).tolist(), teacher.flatten(0, 1).tolist(), strict=True):
-            q, p = sorted(checks.softmax(s, 2.0), reverse=True), sorted(checks.softmax(t, 2.0), reverse=True)
-            length = max(len(q), len(p))
-            q, p = q + [0.0] * (length - len(q)), p + [0.0] * (length - len(p))
-            values.append(sum(abs(a - b) for a, b in zip(q, p, strict=True)))
-        loss = universal_logit_loss(STUDENT, teacher, temperature=2.0)
-        assert loss.item() == pytest.approx(mean(values), rel=1e-10)
-
-
-def test_universal_loss_does_not_know_which_token_is_which() -> None:
-    assert_close(universal_logit_loss(TEACHER.flip(-1), TEACHER).item(), 0.0)
-    assert_close(universal_logit_loss(STUDENT[..., [3, 1, 4, 0, 2]], TEACHER), universal_logit_loss(STUDENT, TEACHER))
-    assert universal_logit_loss(STUDENT, TEACHER) > 0.1
-
-
-def test_a_word_of_no_probability_adds_nothing() -> None:
-    padded = F.pad(STUDENT, (0, 3), value=-torch.inf)
-    assert_close(universal_logit_loss(padded, TEACHER), universal_logit_loss(STUDENT, TEACHER))
-    assert_close(universal_logit_loss(STUDENT, padded).item(), 0.0)
-
-
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ValueError, match=r"don't fit: \(3, 4, 6\) and \(3, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"same shape, got \(3, 4, 6\) and \(3, 4, 5\)"):
         cosine_hidden_loss(HIDDEN, TARGET[..., :5])
-    with pytest.raises(ValueError, match=r"don't fit: \(3, 4, 5\) and \(3, 5\)"):
-        universal_logit_loss(STUDENT, TEACHER[:, 0])
-    for loss in (cosine_hidden_loss, universal_logit_loss):
-        with pytest.raises(TypeError, match=r"must be floating point, got torch\.int64"):
-            loss(STUDENT, TEACHER.long())
-        with pytest.raises(TypeError, match=r"mask must be bool \(3, 4\), got torch\.int64"):
-            loss(STUDENT, TEACHER, mask=MASK.long())
-        with pytest.raises(ValueError, match=r"mask must be bool \(3, 4\), got torch\.bool \(3, 3\)"):
-            loss(STUDENT, TEACHER, mask=MASK[:, :3])
-        with pytest.raises(ValueError, match="don't fit"):
-            loss(STUDENT[:0], TEACHER[:0])
-    with pytest.raises(ValueError, match="temperature must be positive and finite, got 0"):
-        universal_logit_loss(STUDENT, TEACHER, temperature=0.0)
+    for pair in ((HIDDEN.long(), TARGET), (HIDDEN, TARGET.long())):
+        with pytest.raises(TypeError, match=r"_hidden must be floating point \(\.\.\., D\), got torch\.int64"):
+            cosine_hidden_loss(*pair)
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor \(3, 4\), one per token, got torch\.int64"):
+        cosine_hidden_loss(HIDDEN, TARGET, mask=MASK.long())
+    with pytest.raises(
+        ValueError, match=r"mask must be a bool tensor \(3, 4\), one per token, got torch\.bool \(3, 3\)"
+    ):
+        cosine_hidden_loss(HIDDEN, TARGET, mask=MASK[:, :3])
+    with pytest.raises(ValueError, match="batch is empty"):
+        cosine_hidden_loss(HIDDEN[:0], TARGET[:0])
     inputs = (STUDENT, TEACHER, HIDDEN, TARGET)
+    with pytest.raises(ValueError, match="batch is empty"):
+        distilbert_loss(*(x[:0] for x in inputs), LABELS[:0])
+    for temperature in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match=f"temperature must be positive and finite, got {temperature}"):
+            distilbert_loss(*inputs, LABELS, temperature=temperature)
+    for pair in ((STUDENT[:, :1], TEACHER), (STUDENT, TEACHER[:1])):  # which would broadcast
+        with pytest.raises(ValueError, match=r"both logits must be \(\.\.\., V\), got"):
+            distilbert_loss(*pair, HIDDEN, TARGET, LABELS[:, : pair[0].shape[1]])
     with pytest.raises(TypeError, match=r"labels must be int64 \(3, 4\), got torch\.int32"):
         distilbert_loss(*inputs, LABELS.int())
     with pytest.raises(ValueError, match=r"labels must be int64 \(3, 4\), got torch\.int64 \(3, 3\)"):
         distilbert_loss(*inputs, LABELS[:, :3])
-    with pytest.raises(ValueError, match=r"hard_weight must be 0 or more and finite, got -1\.0"):
-        distilbert_loss(*inputs, LABELS, hard_weight=-1.0)
-    for k in (0, 6):
-        with pytest.raises(ValueError, match=rf"k from 1 to V, got \(3, 4, 5\) and {k}"):
-            sparse_teacher(TEACHER, k=k)
-    with pytest.raises(TypeError, match=r"logits must be floating point, got torch\.int64"):
-        sparse_teacher(LABELS, k=1)
+    for label in (5, -1):
+        with pytest.raises(ValueError, match=rf"labels must be in \[0, 5\), got {label}: -100 is no label"):
+            distilbert_loss(*inputs, torch.full_like(LABELS, label))
+    for name in ("soft_weight", "hard_weight", "hidden_weight"):
+        for weight in (-1.0, math.inf, math.nan):
+            with pytest.raises(ValueError, match=rf"{name} must be 0 or more and finite, got {weight}"):
+                distilbert_loss(*inputs, LABELS, **{name: weight})

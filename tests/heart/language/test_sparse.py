@@ -11,26 +11,31 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kdref.language import (
-    pack_sparse,
     sampled_teacher,
     sampled_teacher_loss,
     sparse_teacher,
     sparse_teacher_loss,
     token_loss,
-    unpack_sparse,
 )
 from tests import checks
+from tests.heart.language.test_tokens import CASES, definition
 
 STUDENT, TEACHER = checks.randn(4, 6, seed=1, scale=2.0), checks.randn(4, 6, seed=2, scale=2.0)
+TOP = checks.randn(3, 4, 5, seed=2, scale=2.0)
 MASK = torch.tensor([True, False, True, True])
+every_kind = pytest.mark.parametrize(("kind", "mix"), CASES)
 
 
-def oracle(student: list[float], teacher: list[float], k: int, tail: str) -> float:
+def oracle(
+    student: list[float], teacher: list[float], k: int, tail: str, kind: str = "forward", mix: float | None = None
+) -> float:
     q, p = checks.softmax(student), checks.softmax(teacher)
     kept = sorted(range(len(p)), key=lambda v: -p[v])[:k]
     first, second = [p[v] for v in kept], [q[v] for v in kept]
     if tail == "bucket":
-        return checks.kl([*first, 1 - sum(first)], [*second, 1 - sum(second)])
+        rest = [v for v in range(len(p)) if v not in kept]
+        first, second = [*first, sum(p[v] for v in rest)], [*second, sum(q[v] for v in rest)]
+        return definition(kind, first, second, math.nan if mix is None else mix)
     return checks.kl([value / sum(first) for value in first], second)
 
 
@@ -87,59 +92,6 @@ def test_a_perfect_student_has_no_loss_with_the_bucket_and_is_pulled_away_withou
     assert_close(perfect.grad.abs().sum(-1) * 4 / 2, tail)  # the whole tail's mass is moved to the words kept
 
 
-def test_the_pull_of_top_k_on_a_perfect_student_is_the_tails_mass_and_that_of_samples_is_nothing_on_average() -> None:
-    # every pair of draws of four words, with its probability: the mean is exact
-    teacher = checks.randn(4, seed=3)
-    for heat in (0.5, 1.0, 2.0):
-        p, r = teacher.softmax(-1), (teacher / heat).softmax(-1)
-        mean, weights, second = torch.zeros(4), torch.zeros(()), torch.zeros(4)
-        mean, weights, second = mean.double(), weights.double(), second.double()
-        for pair in itertools.product(range(4), repeat=2):
-            indices = torch.tensor(pair)
-            log_weights = (p[indices] / (2 * r[indices])).log()
-            student = teacher.clone().requires_grad_()
-            sampled_teacher_loss(student[None], indices[None], log_weights[None]).backward()
-            chance = r[indices].prod()
-            mean += chance * student.grad
-            weights += chance * log_weights.exp().sum()
-            second += chance * student.grad.square()
-        assert_close(mean, torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-12)
-        assert weights.item() == pytest.approx(1, rel=1e-12)
-        assert (second > 1e-3).all()  # single draws are far from it
-
-
-@pytest.mark.parametrize("heat", [0.7, 1.0, 1.5])
-def test_drawn_weights_are_unbiased(heat: float) -> None:
-    logits, draws, k = checks.randn(6, seed=4, scale=1.5), 4000, 8
-    generator = torch.Generator().manual_seed(5)
-    indices, log_weights = sampled_teacher(logits.expand(draws, 6), k=k, proposal_temperature=heat, generator=generator)
-    assert indices.shape == log_weights.shape == (draws, k)
-    p, r = logits.softmax(-1), (logits / heat).softmax(-1)
-    assert_close(log_weights.exp(), (p / r)[indices] / k)
-    found = torch.zeros(draws, 6, dtype=torch.float64).scatter_add(1, indices, log_weights.exp())
-    spread = (p * p / r - p * p).clamp(min=0) / (k * draws)  # variance of the mean
-    assert ((found.mean(0) - p).abs() < 4.5 * spread.sqrt()).all()
-    if heat == 1.0:
-        assert_close(log_weights.exp().sum(-1), torch.ones(draws, dtype=torch.float64))
-
-
-def test_a_draw_repeats_with_its_generator_and_takes_no_gradient() -> None:
-    logits = TEACHER.clone().requires_grad_()
-    first, second = (sampled_teacher(logits, k=5, generator=torch.Generator().manual_seed(1)) for _ in range(2))
-    assert_close(first, second, rtol=0, atol=0)
-    assert not first[1].requires_grad
-
-
-def test_sampled_loss_is_the_weighted_cross_entropy() -> None:
-    indices, weights = torch.tensor([[0, 3, 3], [5, 1, 0]]), torch.tensor([[0.2, 0.5, 0.4], [0.3, 0.3, 0.1]])
-    values = []
-    for row, picked, shares in zip(STUDENT.tolist(), indices.tolist(), weights.tolist(), strict=False):
-        q = checks.softmax(row)
-        values.append(sum(-w * math.log(q[v]) for v, w in zip(picked, shares, strict=True)))
-    loss = sampled_teacher_loss(STUDENT[:2], indices, weights.log())
-    assert loss.item() == pytest.approx(sum(values) / 2, rel=1e-6)
-
-
 @every_loss
 @pytest.mark.parametrize("filler", [0.0, torch.nan])
 def test_what_stands_in_the_padding_does_not_matter(loss, filler: float) -> None:
@@ -161,8 +113,8 @@ def test_nothing_that_counts_gives_zero_with_a_way_back(loss) -> None:
 
 
 @every_loss
-def test_gradients_reach_the_student_only_and_stay_finite(loss) -> None:
-    checks.check_gradient(lambda s, t, m: loss(s, t, mask=m), STUDENT, TEACHER, MASK)
+def test_gradients_are_right_and_stay_finite(loss) -> None:
+    checks.check_gradient(lambda s, m: loss(s, TEACHER, mask=m), STUDENT, MASK)  # of lists: see test_sparse_lists.py
     for scale in (60.0, 1e4):
         student, teacher = (x / x.abs().max() * scale for x in (STUDENT, TEACHER))
         for rows in (student, student * 0, student[:1].expand_as(student)):
@@ -175,43 +127,170 @@ def test_compiles_to_one_graph() -> None:
         checks.check_compiles(lambda s, t, m, loss=loss: loss(s, t, mask=m), STUDENT, TEACHER, MASK)
 
 
-def test_an_entry_takes_six_bytes_and_comes_back_within_half_a_thousandth() -> None:
-    logits = checks.randn(3, 70_000, seed=6, scale=3.0)
-    indices, log_probs, tail = sparse_teacher(logits, k=50)
-    assert indices.max() > 2**16
-    packed = pack_sparse(indices, log_probs)
-    assert sum(x.numel() * x.element_size() for x in packed) == 6 * 3 * 50
-    back = unpack_sparse(*packed)
-    assert (back[0].dtype, back[1].dtype) == (torch.int64, torch.float32)
-    assert (back[0] == indices).all()
-    assert ((back[1] - log_probs).abs() <= 2**-11 * log_probs.abs()).all()
-    rare = torch.tensor([-12.0, -40.0])
-    assert_close(unpack_sparse(*pack_sparse(torch.tensor([0, 1]), rare))[1], rare, rtol=2**-11, atol=0)
-    student = checks.randn(3, 70_000, seed=7)
-    exact = sparse_teacher_loss(student, indices, log_probs, tail, tail="bucket")
-    assert sparse_teacher_loss(student, *back, tail, tail="bucket").item() == pytest.approx(exact.item(), rel=0.01)
+def test_sparse_teacher_matches_the_definition() -> None:
+    indices, log_probs, tail = sparse_teacher(TOP, k=2)
+    assert (indices.dtype, indices.shape, log_probs.shape, tail.shape) == (torch.int64, (3, 4, 2), (3, 4, 2), (3, 4))
+    for row, kept, logs, rest in zip(
+        TOP.flatten(0, 1).tolist(),
+        indices.flatten(0, 1).tolist(),
+        log_probs.flatten(0, 1).tolist(),
+        tail.flatten().tolist(),
+        strict=True,
+    ):
+        p = checks.softmax(row)
+        assert kept == sorted(range(5), key=lambda v, p=p: -p[v])[:2]
+        assert logs == pytest.approx([math.log(p[v]) for v in kept], rel=1e-10)
+        assert rest == pytest.approx(math.log(sum(p[v] for v in range(5) if v not in kept)), rel=1e-9)
+
+
+def test_the_tail_of_a_sure_teacher_keeps_its_digits_and_an_empty_one_is_minus_infinity() -> None:
+    logits = torch.tensor([30.0, 0.0, 0.0])  # 1 - p is 0 in float32, the tail is 2 e^-30
+    assert sparse_teacher(logits, k=1)[2].item() == pytest.approx(math.log(2) - 30, rel=1e-6)
+    indices, log_probs, tail = sparse_teacher(logits, k=3)
+    assert tail.item() == -math.inf
+    assert_close(log_probs, logits.log_softmax(-1)[indices])
+    for dtype in checks.DTYPES:
+        assert {x.dtype for x in sparse_teacher(logits.to(dtype).requires_grad_(), k=1)[1:]} == {torch.float32}
+        assert not sparse_teacher(logits.to(dtype).requires_grad_(), k=1)[1].requires_grad
+
+
+@given(k=st.integers(1, 5), seed=st.integers(0, 10**6))
+def test_top_k_made_to_sum_to_one_is_biased_by_exactly_the_tails_mass(k: int, seed: int) -> None:
+    teacher = checks.randn(3, 5, seed=seed, scale=2)
+    indices, log_probs, tail = sparse_teacher(teacher, k=k)
+    p, target = teacher.softmax(-1), torch.zeros(3, 5, dtype=torch.float64)
+    target = target.scatter(-1, indices, log_probs.softmax(-1))
+    assert_close((target - p).abs().sum(-1) / 2, tail.exp(), rtol=1e-9, atol=1e-14)
+    assert_close(log_probs.exp().sum(-1) + tail.exp(), torch.ones(3, dtype=torch.float64))
+
+
+# Other divergences, the tail kept -------------------------------------------------------------------------------------
+
+
+@every_kind
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_every_divergence_with_the_tail_as_one_word_matches_its_definition(
+    kind: str, mix: float | None, k: int
+) -> None:
+    rows = zip(STUDENT.tolist(), TEACHER.tolist(), strict=True)
+    expected = [oracle(s, t, k, "bucket", kind, mix) for s, t in rows]
+    kept = sparse_teacher(TEACHER, k=k)
+    loss = sparse_teacher_loss(STUDENT, *kept, tail="bucket", kind=kind, mix=mix)
+    assert loss.item() == pytest.approx(sum(expected) / 4, rel=1e-9)
+    some = [value for value, counts in zip(expected, MASK.tolist(), strict=True) if counts]
+    masked = sparse_teacher_loss(STUDENT, *kept, tail="bucket", kind=kind, mix=mix, mask=MASK)
+    assert masked.item() == pytest.approx(sum(some) / 3, rel=1e-9)
+
+
+@every_kind
+def test_with_every_word_kept_it_is_the_dense_loss_in_value_and_gradient(kind: str, mix: float | None) -> None:
+    teacher = TEACHER.clone()
+    teacher[0, 2] = teacher[3, :4] = -math.inf  # words that the teacher lacks, too
+    student = STUDENT.clone()
+    student[0, 2] = student[3, :4] = -math.inf
+    results = []
+    for sparse in (True, False):
+        leaf = student.clone().requires_grad_()
+        if sparse:
+            value = sparse_teacher_loss(leaf, *sparse_teacher(teacher, k=6), tail="bucket", kind=kind, mix=mix)
+        else:
+            value = token_loss(leaf, teacher, kind=kind, mix=mix)
+        value.backward()
+        results.append((value.detach(), leaf.grad))
+    assert_close(results[0], results[1], rtol=1e-12, atol=1e-14)
+    assert results[0][0] > 0
+
+
+@given(seed=st.integers(0, 10**6), case=st.sampled_from(CASES))
+def test_merged_words_never_add_divergence(seed: int, case: tuple[str, float | None]) -> None:
+    student, teacher = checks.randn(3, 6, seed=seed, scale=2), checks.randn(3, 6, seed=seed + 1, scale=2)
+    how = {"tail": "bucket", "kind": case[0], "mix": case[1]}
+    values = [sparse_teacher_loss(student, *sparse_teacher(teacher, k=k), **how).item() for k in range(1, 7)]
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(values))
+    assert values[0] >= 0
+    assert values[-1] == pytest.approx(token_loss(student, teacher, kind=case[0], mix=case[1]).item(), rel=1e-9)
+
+
+@every_kind
+def test_every_divergence_is_zero_for_a_student_who_differs_within_the_tail_only(kind: str, mix: float | None) -> None:
+    indices, log_probs, tail = sparse_teacher(TEACHER, k=3)
+    student = torch.zeros_like(TEACHER) + (tail.exp() / 3).log()[:, None]  # the tail's three words share its mass
+    student = student.scatter(-1, indices, log_probs).requires_grad_()
+    value = sparse_teacher_loss(student, indices, log_probs, tail, tail="bucket", kind=kind, mix=mix)
+    assert value.item() == pytest.approx(0, abs=1e-12)
+    if kind != "total_variation":  # which has a corner there
+        value.backward()
+        assert_close(student.grad, torch.zeros_like(TEACHER), rtol=0, atol=1e-12)
+
+
+@every_kind
+def test_gradients_of_every_divergence(kind: str, mix: float | None) -> None:
+    kept = sparse_teacher(TEACHER, k=3)
+    how = {"tail": "bucket", "kind": kind, "mix": mix}
+    for mask in (None, MASK):
+        checks.check_gradient(
+            lambda s, p, t, mask=mask: sparse_teacher_loss(s, kept[0], p, t, mask=mask, **how), STUDENT, *kept[1:]
+        )
+    for scale in (60.0, 1e4):
+        student, teacher = (x / x.abs().max() * scale for x in (STUDENT, TEACHER))
+        for rows in (student, student * 0, student[:1].expand_as(student)):
+            for other in (teacher, teacher * 0):
+                checks.check_extremes(lambda s, t: sparse_teacher_loss(s, *sparse_teacher(t, k=3), **how), rows, other)
+    checks.check_compiles(lambda s, *kept: sparse_teacher_loss(s, *kept, mask=MASK, **how), STUDENT, *kept)
+
+
+def test_known_values_of_a_tail_as_one_word() -> None:
+    # P = (1/2, 1/4, tail 1/4), Q = (1/4, 1/4, and 1/2 for two words): TV = (1/4 + 0 + 1/4) / 2
+    kept = torch.tensor([[2, 0]]), torch.tensor([[0.5, 0.25]]).log(), torch.tensor([0.25]).log()
+    values = {
+        "forward": math.log(2) / 2 - math.log(2) / 4,
+        "reverse": -math.log(2) / 4 + math.log(2) / 2,
+        "total_variation": 0.25,
+        # M = (3/8, 1/4, 3/8): each side has 1/2 log 4/3 + 1/4 log 2/3
+        "jensen_shannon": math.log(4 / 3) / 2 + math.log(2 / 3) / 4,
+    }
+    for kind, expected in values.items():
+        mix = 0.5 if kind == "jensen_shannon" else None
+        loss = sparse_teacher_loss(torch.zeros(1, 4), *kept, tail="bucket", kind=kind, mix=mix)
+        assert loss.item() == pytest.approx(expected, rel=1e-6), kind
 
 
 def test_bad_input_is_named() -> None:
-    indices, log_probs, tail = sparse_teacher(TEACHER, k=2)
+    kept = indices, log_probs, tail = sparse_teacher(TEACHER, k=2)
     with pytest.raises(ValueError, match="tail must be 'bucket' or 'renormalize', got 'drop'"):
-        sparse_teacher_loss(STUDENT, indices, log_probs, tail, tail="drop")
-    with pytest.raises(TypeError, match=r"int64 indices, got torch\.float64 and torch\.int32: unpack_sparse"):
+        sparse_teacher_loss(STUDENT, *kept, tail="drop")
+    with pytest.raises(ValueError, match="tail must be 'bucket' for reverse, got 'renormalize'"):
+        sparse_teacher_loss(STUDENT, *kept, tail="renormalize", kind="reverse")
+    with pytest.raises(ValueError, match=r"kind must be one of forward, reverse, .* got 'backward'"):
+        sparse_teacher_loss(STUDENT, *kept, tail="bucket", kind="backward")
+    for kind, mix in (("jensen_shannon", None), ("forward", 0.5), ("skew_forward", 1.5)):
+        with pytest.raises(ValueError, match=rf"mix must be in \[0, 1\] for .* got {mix} for '{kind}'"):
+            sparse_teacher_loss(STUDENT, *kept, tail="bucket", kind=kind, mix=mix)
+    with pytest.raises(TypeError, match=r"mix must be a number, got '0\.5'"):
+        sparse_teacher_loss(STUDENT, *kept, tail="bucket", kind="jensen_shannon", mix="0.5")
+    with pytest.raises(
+        TypeError, match=r"need int64 indices and .* got torch\.int32 and torch\.float64: unpack_sparse"
+    ):
         sparse_teacher_loss(STUDENT, indices.int(), log_probs, tail, tail="bucket")
-    with pytest.raises(ValueError, match=r"need indices \(\.\.\., k\), log_probs \(\.\.\., k\), tail_log_mass"):
-        sparse_teacher_loss(STUDENT, indices, log_probs, tail[:2], tail="bucket")
-    with pytest.raises(ValueError, match=r"need logits \(\.\.\., V\), indices \(\.\.\., k\)"):
-        sampled_teacher_loss(STUDENT[:3], indices, log_probs)
-    with pytest.raises(ValueError, match="need a weight per index"):
-        sampled_teacher_loss(STUDENT, indices, log_probs[:, :1])
-    with pytest.raises(TypeError, match=r"mask must be bool \(4,\), got torch\.int64"):
-        sampled_teacher_loss(STUDENT, indices, log_probs, mask=MASK.long())
-    with pytest.raises(ValueError, match=r"at least one draw, got .* and k = 0"):
-        sampled_teacher(TEACHER, k=0)
+    for wrong, kind in ((tail[:2], ValueError), (tail.long(), TypeError)):
+        with pytest.raises(kind, match=r"tail_log_mass must be floating point \(4,\), one per token, got"):
+            sparse_teacher_loss(STUDENT, indices, log_probs, wrong, tail="bucket")
+    for student, words, logs in (
+        (STUDENT[:3], indices, log_probs),
+        (STUDENT, indices, log_probs[:, :1]),
+        (STUDENT, indices[:, :0], log_probs[:, :0]),
+    ):
+        with pytest.raises(
+            ValueError, match=r"need logits \(\.\.\., V\), indices \(\.\.\., k\) and as many logarithms"
+        ):
+            sparse_teacher_loss(student, words, logs, tail, tail="bucket")
+    for index in (6, -1):
+        with pytest.raises(ValueError, match=rf"indices must be in \[0, 6\), got {index}"):
+            sparse_teacher_loss(STUDENT, torch.full_like(indices, index), log_probs, tail, tail="bucket")
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor \(4,\), one per token, got torch\.int64"):
+        sparse_teacher_loss(STUDENT, *kept, tail="bucket", mask=MASK.long())
+    for k in (0, 6):
+        with pytest.raises(ValueError, match=rf"k from 1 to V, got \(3, 4, 5\) and {k}"):
+            sparse_teacher(TOP, k=k)
     with pytest.raises(TypeError, match=r"logits must be floating point, got torch\.int64"):
-        sampled_teacher(indices, k=1)
-    for heat in (0.0, math.inf):
-        with pytest.raises(ValueError, match=f"proposal_temperature must be positive and finite, got {heat}"):
-            sampled_teacher(TEACHER, k=1, proposal_temperature=heat)
-    with pytest.raises(TypeError, match="need int64 indices and floating-point logarithms"):
-        pack_sparse(indices.int(), log_probs)
+        sparse_teacher(indices, k=1)

@@ -181,11 +181,17 @@ def test_a_word_that_one_side_lacks_is_infinite_for_the_kl_that_needs_it_and_fin
     assert token_divergence(knowing, knowing * math.nan, kind="forward").isnan()
 
 
-def test_a_smaller_vocabulary_is_refused_not_padded_with_zeros() -> None:
-    with pytest.raises(ValueError, match=r"got \(5, 3\) and \(5, 4\): pad words that a side lacks with -inf, not 0"):
-        token_divergence(STUDENT[:, :3], TEACHER)
-    with pytest.raises(ValueError, match=r"got \(5, 4\) and \(5, 3\): pad words"):
-        token_loss(STUDENT, TEACHER[:, :3], kind="forward")
+def test_a_smaller_vocabulary_is_refused_and_the_advice_gives_the_right_number() -> None:
+    advice = r": cut both to words they share, \[\.\.\., :3\]"
+    for student, teacher in ((STUDENT[:, :3], TEACHER), (STUDENT, TEACHER[:, :3])):
+        with pytest.raises(ValueError, match=rf"both logits must be \(\.\.\., V\), got \(5, .\) and \(5, .\){advice}"):
+            token_divergence(student, teacher)
+        with pytest.raises(ValueError, match=advice):
+            token_loss(student, teacher, kind="forward")
+    for kind, mix in CASES:  # over the words that both have, as if there were no others
+        value = token_divergence(STUDENT[..., :3], TEACHER[..., :3], kind=kind, mix=mix)
+        assert_close(value, oracle(STUDENT[:, :3], TEACHER[:, :3], kind, mix))
+        assert value.isfinite().all()
 
 
 @every_kind
@@ -241,11 +247,14 @@ def test_bad_kinds_and_shares_are_named() -> None:
     for temperature in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match=f"temperature must be positive and finite, got {temperature}"):
             token_divergence(STUDENT, TEACHER, temperature=temperature)
-    with pytest.raises(TypeError, match=r"logits must be floating point, got torch\.int64 and torch\.float64"):
-        token_divergence(STUDENT.long(), TEACHER)
+    for pair in ((STUDENT.long(), TEACHER), (STUDENT, TEACHER.long())):
+        with pytest.raises(TypeError, match=r"logits must be floating point, got torch\.int64: pass raw scores"):
+            token_divergence(*pair)
     for bad in (torch.tensor(1.0), torch.zeros(3, 0)):
-        with pytest.raises(ValueError, match=r"must be \(\.\.\., V\)"):
+        with pytest.raises(ValueError, match=r"logits need a class axis at the end, got shape"):
             token_divergence(bad, bad)
+    with pytest.raises(ValueError, match=r"must be \(\.\.\., V\), got \(5, 4\) and \(1, 4\)$"):
+        token_divergence(STUDENT, TEACHER[:1])
 
 
 def test_a_learnable_temperature_gets_a_gradient() -> None:

@@ -134,12 +134,12 @@ def test_an_end_of_sequence_token_that_also_pads_counts_where_the_mask_says_so(l
 
 @both
 def test_bad_masks_and_counts_are_named(loss: Callable[..., Tensor]) -> None:
-    with pytest.raises(TypeError, match=r"mask must be bool .* got torch\.int64"):
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor .* got torch\.int64"):
         loss(STUDENT, TEACHER, kind="forward", mask=MASK.long())
-    with pytest.raises(ValueError, match=r"mask must be bool .*, one per token"):
+    with pytest.raises(ValueError, match=r"mask must be a bool tensor .*, one per token"):
         loss(STUDENT, TEACHER, kind="forward", mask=MASK[:, :5])
     for count in (0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match=f"num_tokens must be positive, got {count}"):
+        with pytest.raises(ValueError, match=f"num_tokens must be positive and finite, got {count}"):
             loss(STUDENT, TEACHER, kind="forward", num_tokens=count)
     with pytest.raises(ValueError, match="there is no token"):
         loss(STUDENT[:0], TEACHER[:0], kind="forward")

@@ -1,4 +1,4 @@
-"""Wrong versions of DistilBERT's recipe, of sorted probabilities, and of teachers kept in a few numbers."""
+"""Wrong versions of DistilBERT's recipe and of sorted probabilities."""
 
 from typing import Any
 
@@ -6,25 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.language import recipes, sparse
+from kdref.language import recipes, universal
 from tests.museum import exhibit
 
-LAYERS, COSINE, TRIPLE, TOP, SORTED = (
-    f"kdref.language.recipes:{name}"
-    for name in (
-        "alternate_layers",
-        "cosine_hidden_loss",
-        "distilbert_loss",
-        "sparse_teacher",
-        "universal_logit_loss",
-    )
+LAYERS, COSINE, TRIPLE = (
+    f"kdref.language.recipes:{name}" for name in ("alternate_layers", "cosine_hidden_loss", "distilbert_loss")
 )
-SPARSE, SAMPLED, PACKED = (
-    f"kdref.language.sparse:{name}" for name in ("sparse_teacher_loss", "sampled_teacher", "pack_sparse")
-)
+SORTED = "kdref.language.universal:universal_logit_loss"
 right_cosine, right_triple = recipes.cosine_hidden_loss, recipes.distilbert_loss
-right_top, right_sorted = recipes.sparse_teacher, recipes.universal_logit_loss
-right_sparse, right_sampled = sparse.sparse_teacher_loss, sparse.sampled_teacher
+right_sorted = universal.universal_logit_loss
 
 
 @exhibit(
@@ -136,36 +126,40 @@ def constant_for_nothing(*tensors: Tensor, mask: Tensor | None = None, **how: An
 
 
 @exhibit(
-    replaces=TOP,
-    seen_in="a common way to store a teacher: top-k probabilities made to sum to 1",
+    replaces=TRIPLE,
+    seen_in="a teacher with fewer words, F.kl_div(..., log_target=True): PITFALLS 27",
     killed_by=(
-        "heart/language/test_recipes.py::test_sparse_teacher_matches_the_definition",
-        "heart/language/test_recipes.py::test_top_k_made_to_sum_to_one_is_biased_by_exactly_the_tails_mass",
+        "heart/language/test_recipes.py::test_a_word_that_the_teacher_lacks_counts_nothing_and_one_that_only_the_student_lacks_is_infinite",
     ),
 )
-def tail_forgotten(logits: Tensor, *, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The tail is lost for good: nothing that reads the file can know how much there was."""
-    indices, log_probs, tail = right_top(logits, k=k)
-    return indices, log_probs.log_softmax(dim=-1), torch.full_like(tail, -torch.inf)
+def nothing_times_infinity(student_logits: Tensor, teacher_logits: Tensor, *rest: Tensor, **how: Any) -> Tensor:
+    """A teacher's -inf makes the soft term NaN: 0 · ∞."""
+    tau = how.get("temperature", 2.0)
+    log_q, log_p = (F.log_softmax(z / tau, dim=-1) for z in (student_logits, teacher_logits.detach()))
+    soft = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).mean() * tau**2
+    others = right_triple(student_logits, student_logits.detach(), *rest, **how)
+    return how.get("soft_weight", 5.0) * soft + others
 
 
 @exhibit(
-    replaces=TOP,
-    seen_in="a likely slip: one minus the sum of what is kept",
-    killed_by=(
-        "heart/language/test_recipes.py::test_the_tail_of_a_sure_teacher_keeps_its_digits_and_an_empty_one_is_minus_infinity",
-    ),
+    replaces=TRIPLE,
+    seen_in="float32 at a high temperature: τ² times a difference of nearly equal logarithms",
+    killed_by=("heart/language/test_recipes.py::test_the_soft_term_at_a_high_temperature_is_that_of_float64",),
 )
-def tail_by_subtraction(logits: Tensor, *, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For a sure teacher the difference is rounding, or negative."""
-    indices, log_probs, _ = right_top(logits, k=k)
-    return indices, log_probs, (1 - log_probs.exp().sum(dim=-1)).log()
+def rounding_errors_times_the_square(
+    student_logits: Tensor, teacher_logits: Tensor, *rest: Tensor, **how: Any
+) -> Tensor:
+    """Negative at τ = 10,000, where the limit is positive."""
+    tau = how.get("temperature", 2.0)
+    log_q, log_p = (F.log_softmax(z / tau, dim=-1) for z in (student_logits, teacher_logits.detach()))
+    soft = (log_p.exp() * (log_p - log_q)).sum(-1).mean() * tau**2
+    return how.get("soft_weight", 5.0) * soft + right_triple(student_logits, student_logits.detach(), *rest, **how)
 
 
 @exhibit(
     replaces=SORTED,
     seen_in="linkedin/Liger-Kernel's padding, where ULD pads: PITFALLS 23",
-    killed_by=("heart/language/test_recipes.py::test_universal_loss_matches_the_definition_for_other_vocabularies",),
+    killed_by=("heart/language/test_universal.py::test_universal_loss_matches_the_definition_for_other_vocabularies",),
 )
 def logits_padded_with_zeros(student_logits: Tensor, teacher_logits: Tensor, **how: Any) -> Tensor:
     """The shorter vocabulary gets words of logit 0, which take probability from the others."""
@@ -177,7 +171,7 @@ def logits_padded_with_zeros(student_logits: Tensor, teacher_logits: Tensor, **h
 @exhibit(
     replaces=SORTED,
     seen_in="a likely slip: sorted by the teacher's order on both sides, a distance of tokens after all",
-    killed_by=("heart/language/test_recipes.py::test_universal_loss_does_not_know_which_token_is_which",),
+    killed_by=("heart/language/test_universal.py::test_universal_loss_does_not_know_which_token_is_which",),
 )
 def sorted_by_the_teacher(student_logits: Tensor, teacher_logits: Tensor, **how: Any) -> Tensor:
     """With one tokenizer it looks better than ULD; with two it compares words by their number."""
@@ -189,76 +183,8 @@ def sorted_by_the_teacher(student_logits: Tensor, teacher_logits: Tensor, **how:
 @exhibit(
     replaces=SORTED,
     seen_in="a likely slip: F.l1_loss, whose mean runs over words too",
-    killed_by=("heart/language/test_recipes.py::test_universal_loss_matches_the_definition_for_other_vocabularies",),
+    killed_by=("heart/language/test_universal.py::test_universal_loss_matches_the_definition_for_other_vocabularies",),
 )
 def mean_over_words(student_logits: Tensor, teacher_logits: Tensor, **how: Any) -> Tensor:
     """PITFALLS 1: V times too small."""
     return right_sorted(student_logits, teacher_logits, **how) / student_logits.shape[-1]
-
-
-@exhibit(
-    replaces=SPARSE,
-    seen_in="a common way to train on stored top-k",
-    killed_by=(
-        "heart/language/test_sparse.py::test_each_policy_matches_its_definition[3-bucket]",
-        "heart/language/test_sparse.py::test_a_perfect_student_has_no_loss_with_the_bucket_and_is_pulled_away_without_a_tail",
-    ),
-)
-def always_renormalized(*tensors: Tensor, tail: str, **how: Any) -> Tensor:
-    """The policy is asked for and ignored."""
-    return right_sparse(*tensors, tail="renormalize", **how)
-
-
-@exhibit(
-    replaces=SPARSE,
-    seen_in="a likely slip: KL over the kept words only, with no more said",
-    killed_by=("heart/language/test_sparse.py::test_each_policy_matches_its_definition[3-bucket]",),
-)
-def tail_term_dropped(
-    student_logits: Tensor, indices: Tensor, log_probs: Tensor, tail_log_mass: Tensor, *, tail: str, **how: Any
-) -> Tensor:
-    """A sum that is no KL: negative where the student has put more on the kept words than the teacher."""
-    nothing = torch.full_like(tail_log_mass, -torch.inf)
-    return right_sparse(student_logits, indices, log_probs, nothing, tail=tail, **how)
-
-
-@exhibit(
-    replaces=SAMPLED,
-    seen_in="a likely slip: draws from another distribution than the teacher's, counted as the teacher's",
-    killed_by=("heart/language/test_sparse.py::test_drawn_weights_are_unbiased[1.5]",),
-)
-def weights_forgotten(logits: Tensor, *, k: int, **how: Any) -> tuple[Tensor, Tensor]:
-    """The student learns the proposal."""
-    indices, log_weights = right_sampled(logits, k=k, **how)
-    return indices, torch.full_like(log_weights, 1 / k).log()
-
-
-@exhibit(
-    replaces=SAMPLED,
-    seen_in="a likely slip: weights made to sum to 1",
-    killed_by=("heart/language/test_sparse.py::test_drawn_weights_are_unbiased[0.7]",),
-)
-def weights_normalized(logits: Tensor, *, k: int, **how: Any) -> tuple[Tensor, Tensor]:
-    """Self-normalised importance sampling is biased for every finite k."""
-    indices, log_weights = right_sampled(logits, k=k, **how)
-    return indices, log_weights.log_softmax(dim=-1)
-
-
-@exhibit(
-    replaces=PACKED,
-    seen_in="a likely slip: 16 bits for an index of a vocabulary of more than 65,536",
-    killed_by=("heart/language/test_sparse.py::test_an_entry_takes_six_bytes_and_comes_back_within_half_a_thousandth",),
-)
-def small_indices(indices: Tensor, log_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Word 70,000 becomes word 4,464."""
-    return (indices % 2**16).to(torch.int32), log_values.to(torch.float16)
-
-
-@exhibit(
-    replaces=PACKED,
-    seen_in="a likely slip: probabilities where logarithms are meant",
-    killed_by=("heart/language/test_sparse.py::test_an_entry_takes_six_bytes_and_comes_back_within_half_a_thousandth",),
-)
-def probabilities_in_float16(indices: Tensor, log_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Three digits where a probability is large, and fewer, or none, where it is small."""
-    return indices.to(torch.int32), log_values.exp().to(torch.float16).log()

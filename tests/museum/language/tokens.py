@@ -71,12 +71,28 @@ def ends_are_special(student_logits: Tensor, teacher_logits: Tensor, **how: Any)
 @exhibit(
     replaces=DIVERGENCE,
     seen_in="linkedin/Liger-Kernel, fused_linear_distillation.py: torch.zeros for the missing words",
-    killed_by=("heart/language/test_tokens.py::test_a_smaller_vocabulary_is_refused_not_padded_with_zeros",),
+    killed_by=(
+        "heart/language/test_tokens.py::test_a_smaller_vocabulary_is_refused_and_the_advice_gives_the_right_number",
+    ),
 )
 def padded_with_zeros(student_logits: Tensor, teacher_logits: Tensor, **how: Any) -> Tensor:
     """PITFALLS 23: logit 0 is a probability, often a large one, for words that the student does not have."""
     missing = teacher_logits.shape[-1] - student_logits.shape[-1]
     return right_divergence(F.pad(student_logits, (0, max(missing, 0))), teacher_logits, **how)
+
+
+@exhibit(
+    replaces=DIVERGENCE,
+    seen_in="this course's own advice, until a reader followed it",
+    killed_by=(
+        "heart/language/test_tokens.py::test_a_smaller_vocabulary_is_refused_and_the_advice_gives_the_right_number",
+    ),
+)
+def padded_with_minus_infinity(student_logits: Tensor, teacher_logits: Tensor, **how: Any) -> Tensor:
+    """Words that only the teacher has get probability 0 from the student, and the divergence is infinite."""
+    words = max(student_logits.shape[-1], teacher_logits.shape[-1])
+    padded = [F.pad(z, (0, words - z.shape[-1]), value=-torch.inf) for z in (student_logits, teacher_logits)]
+    return right_divergence(*padded, **how)
 
 
 @exhibit(

@@ -7,12 +7,12 @@ from torch import Tensor
 from kdref import sequence
 from tests.museum import exhibit
 
-ACCEPTANCE = "kdref.sequence.losses:speculative_acceptance"
+ACCEPTANCE = "kdref.sequence.acceptance:speculative_acceptance"
 right_acceptance = sequence.speculative_acceptance  # as it was before any swap
 
 
 def killed_by(*tests: str) -> tuple[str, ...]:
-    return tuple(f"heart/sequence/test_losses.py::test_{test}" for test in tests)
+    return tuple(f"heart/sequence/test_acceptance.py::test_{test}" for test in tests)
 
 
 @exhibit(

@@ -234,7 +234,7 @@ def nothing_over_nothing(
     """NaN in an all-masked micro-batch ends the training."""
     if mask is None or num_tokens is not None:
         return right_level(student_logits, teacher_tokens, mask=mask, num_tokens=num_tokens)
-    return right_level(student_logits, teacher_tokens, mask=mask, num_tokens=mask.sum())
+    return right_level(student_logits, teacher_tokens, mask=mask, num_tokens=1) / mask.sum()
 
 
 @exhibit(

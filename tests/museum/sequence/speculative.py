@@ -6,17 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.sequence import speculative
+from kdref.sequence import acceptance, speculative
 from tests.museum import exhibit
 
-SAMPLE, DECODE, EXPECTED = (
-    f"kdref.sequence.speculative:{name}"
-    for name in ("speculative_sample", "speculative_decoding", "expected_tokens_per_call")
-)
+SAMPLE, DECODE = (f"kdref.sequence.speculative:{name}" for name in ("speculative_sample", "speculative_decoding"))
+EXPECTED = "kdref.sequence.acceptance:expected_tokens_per_call"
 right_sample, right_decode, right_expected = (
     speculative.speculative_sample,
     speculative.speculative_decoding,
-    speculative.expected_tokens_per_call,
+    acceptance.expected_tokens_per_call,
 )  # as they were before any swap
 Rule = Callable[[Tensor, Tensor], Tensor]
 
@@ -221,7 +219,10 @@ def calls_counted_by_token(student, teacher, prompt, **options):
 @exhibit(
     replaces=EXPECTED,
     seen_in="a likely slip: the added token forgotten",
-    killed_by=killed_by("known_values", "the_formulas_limits_and_gradient"),
+    killed_by=(
+        "heart/sequence/test_acceptance.py::test_known_values",
+        "heart/sequence/test_acceptance.py::test_the_formulas_limits_and_gradient",
+    ),
 )
 def without_the_added_token(acceptance: Tensor, *, num_drafts: int) -> Tensor:
     """0 tokens per call for a useless draft model, where it is 1."""
@@ -231,8 +232,9 @@ def without_the_added_token(acceptance: Tensor, *, num_drafts: int) -> Tensor:
 @exhibit(
     replaces=EXPECTED,
     seen_in="a likely slip: every draft counted on its own",
-    killed_by=killed_by(
-        "known_values", "tokens_per_call_are_what_the_formula_says_where_every_draft_is_accepted_alike"
+    killed_by=(
+        "heart/sequence/test_acceptance.py::test_known_values",
+        *killed_by("tokens_per_call_are_what_the_formula_says_where_every_draft_is_accepted_alike"),
     ),
 )
 def linear_in_the_drafts(acceptance: Tensor, *, num_drafts: int) -> Tensor:
