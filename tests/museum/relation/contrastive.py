@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.relation import contrastive
+from kdref.relation import contrastive, contrastive_memory
 from tests.museum import exhibit
 
-INFO_NCE, CRD, MEMORY = (
-    f"kdref.relation.contrastive:{name}" for name in ("info_nce_loss", "crd_loss", "ContrastiveMemory")
-)
-right_info_nce, right_crd, RightMemory = contrastive.info_nce_loss, contrastive.crd_loss, contrastive.ContrastiveMemory
+INFO_NCE = "kdref.relation.contrastive:info_nce_loss"
+CRD, MEMORY = (f"kdref.relation.contrastive_memory:{name}" for name in ("crd_loss", "ContrastiveMemory"))
+right_info_nce, right_crd = contrastive.info_nce_loss, contrastive_memory.crd_loss
+RightMemory = contrastive_memory.ContrastiveMemory
 
 
 def batch_tests(*tests: str) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def crd_with(noise: float, others: Tensor, scores: list, *, mean: bool = False, 
 
 def crd_parts(s: Tensor, t: Tensor, indices: Tensor, negatives: Tensor, memory, temperature: float) -> tuple:
     others = memory.groups[indices][:, None] != memory.groups[negatives]
-    log_mean = contrastive._log_mean_on_sphere(s.shape[1], 1 / temperature)
+    log_mean = contrastive_memory._log_mean_on_sphere(s.shape[1], 1 / temperature)
     scores = [
         guesses(*pair, indices, negatives, temperature) for pair in ((s, memory.teacher_bank), (t, memory.student_bank))
     ]
