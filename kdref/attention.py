@@ -35,14 +35,15 @@ def attention_map(
     .. math::
         Q_{hw} = \sum_c |A_{chw}|^p, \qquad \frac{Q}{\|Q\|_2}
 
-    Without the absolute value an odd power lets channels cancel. A higher power looks more at the strongest places.
+    Without the absolute value an odd power lets channels cancel. A higher power prefers the strongest places.
 
     Args:
         features: Activations :math:`A`, shape ``(B, C, H, W)``. Receives a gradient; detach a teacher's yourself.
         power: :math:`p \ge 1`. The paper used 2 and compared 1 and 4.
 
     Returns:
-        Maps of length 1, shape ``(B, H*W)``, no unit, at least 0; zeros where an example has only zeros.
+        Maps of length 1, shape ``(B, H*W)``, no unit, at least 0; zeros for an example of zeros. Squared, features
+        beyond 1e18 give NaN and those below 1e-19 count as 0.
 
     Raises:
         TypeError, ValueError: If the features are not floating-point maps, are empty, or the power is below 1.
@@ -72,8 +73,7 @@ def attention_transfer_loss(
         \frac1B \sum_b \|m^s_b - m^t_b\|_2 \;\text{(not squared)}
 
     The authors' code is the squared form, at most 2/HW, hence its usual weight of 1,000; their equation 2 is the other.
-    Channels may differ. If sizes differ, the larger *map* is averaged down before it is normalised, as the paper
-    interpolates maps; RepDistiller averages the features, whose signs can cancel.
+    Channels may differ. The larger *map* is averaged down; RepDistiller averages the features, whose signs can cancel.
 
     Args:
         student_maps: Activations, shape ``(B, C, H, W)``. Receives the gradient.
@@ -98,8 +98,7 @@ def attention_transfer_loss(
     _check_power(power)
     size = [min(sizes) for sizes in zip(student_maps.shape[2:], teacher_maps.shape[2:], strict=True)]
     activities = (_activity(maps, power) for maps in (student_maps, teacher_maps.detach()))
-    areas = (F.interpolate(activity, size, mode="area") for activity in activities)  # the mean over each
-    student, teacher = (_unit_length(area.flatten(1)) for area in areas)
+    student, teacher = (_unit_length(F.interpolate(a, size, mode="area").flatten(1)) for a in activities)
     if squared:
         return F.mse_loss(student, teacher)
     distance: Tensor = torch.linalg.vector_norm(student - teacher, dim=1)  # its gradient at 0 is 0, a root's infinite
@@ -158,8 +157,8 @@ def value_relation(
     .. math::
         \mathrm{softmax}\!\left(V V^\top / \sqrt{D}\right)
 
-    The width D drops out, so a narrow student can follow a wide teacher; a rotation does too, the scale does not. It
-    serves queries and keys as well: MiniLMv2 relates each of the three with itself, all split into equally many heads.
+    The width D drops out, so a narrow student can follow a wide teacher; a rotation does too, the scale does not.
+    Queries and keys serve as well: MiniLMv2 relates each of the three to itself, split into equally many heads.
 
     Args:
         values: :math:`V`, one row for each token, shape ``(B, A, L, D)``. Receives a gradient; detach a teacher's.
@@ -227,17 +226,18 @@ def attention_score_loss(
         return difference.square().mean()
     if difference.shape[-1] != difference.shape[-2]:
         raise ValueError(f"a mask of tokens needs scores (B, A, L, L), got {tuple(difference.shape)}")
-    real = _token_mask(mask, difference)  # (B, 1, L)
-    pairs = (real.unsqueeze(-1) & real.unsqueeze(-2)).expand_as(difference)
+    real = _token_mask(mask, difference).unsqueeze(-1)  # (B, 1, L, 1)
+    pairs = (real & real.mT).expand_as(difference)
     return difference.masked_fill(~pairs, 0.0).square().sum() / pairs.sum().clamp(min=1)
 
 
 def _activity(features: Tensor, power: float) -> Tensor:  # (B, C, H, W) -> (B, 1, H, W)
     features = features.to(torch.promote_types(features.dtype, torch.float32))
+    if power == 2:
+        return features.square().sum(dim=1, keepdim=True)
     largest = features.detach().abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (features.dim() - 1))
-    features = features / largest.masked_fill(largest == 0, 1.0)  # so that no power over- or underflows
-    powered = features.square() if power == 2 else features.abs().pow(power)
-    return powered.sum(dim=1, keepdim=True)
+    unit = features.abs() / largest.masked_fill(largest == 0, 1.0)  # high powers over- and underflow soon
+    return unit.pow(power).sum(dim=1, keepdim=True)
 
 
 def _unit_length(rows: Tensor) -> Tensor:  # (..., N)

@@ -1,6 +1,7 @@
 """Losses on attention: what people hand to them, besides two tensors that fit."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,12 +41,18 @@ def test_mixed_precision_rounds_nothing(call: Call) -> None:
 
 
 def test_the_scale_of_maps_means_nothing_at_any_size() -> None:
-    inner.check_scale(MAPS[1])
+    inner.check_scale(replace(MAPS[1], settings={"power": 4}))
     for power in (1, 4, 8):
         plain = attention.attention_map(MAPS[0].rows()[0].float(), power=power)
         for scale in (1e-30, 1e30):
             scaled = attention.attention_map(scale * MAPS[0].rows()[0].float(), power=power)
             torch.testing.assert_close(scaled, plain, rtol=1e-4, atol=1e-7)
+    student, teacher = (maps.float() for maps in MAPS[1].rows())
+    plain = attention.attention_transfer_loss(student, teacher)
+    for scale in (1e-15, 1e15):
+        torch.testing.assert_close(attention.attention_transfer_loss(scale * student, teacher), plain)
+    for pair in ((1e30 * student, teacher), (student, 1e30 * teacher), (1e30 * student, 1e30 * teacher)):
+        assert attention.attention_transfer_loss(*pair).isnan()
 
 
 def test_huge_scores_give_no_silent_zero() -> None:

@@ -19,6 +19,7 @@ PLAIN = [
         "margin_relu": "fc",
         "factor_transfer_loss": "ff",
         "hierarchical_context_loss": "ff",
+        "channel_wise_loss": "ff",
     }.items()
 ]
 FSP = Call(feature, "fsp_loss", "ffff", how=lambda a, b, c, d: feature.fsp_loss((a, b), (c, d)), students=2)
@@ -44,6 +45,7 @@ MODULES = [
     Call(feature, "Paraphraser", "f", how=lambda t: built("Paraphraser", CHANNELS, 2)(t), students=0),
     Call(feature, "Translator", "f", how=lambda s: built("Translator", CHANNELS, 2)(s)),
     Call(feature, "ReviewFusion", "f", how=fused),
+    Call(feature, "MaskedGeneration", "f", how=lambda s: built("MaskedGeneration", CHANNELS, 2)(s)),
     Call(feature, "ReusedClassifier", "f", how=lambda f: reused().classify(f)),
 ]
 LOSSES_OF_MODULES = [
@@ -52,6 +54,12 @@ LOSSES_OF_MODULES = [
         "VariationalRegressor.loss",
         "ff",
         how=lambda s, t: built("VariationalRegressor", CHANNELS, CHANNELS).loss(s, t),
+    ),
+    Call(
+        feature,
+        "MaskedGeneration.loss",
+        "ff",
+        how=lambda s, t: built("MaskedGeneration", CHANNELS, CHANNELS).loss(s, t),
     ),
     Call(
         feature,
