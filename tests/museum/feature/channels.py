@@ -43,7 +43,7 @@ def softmax_over_channels(student_maps: Tensor, teacher_maps: Tensor, *, tempera
     replaces=CHANNELS,
     seen_in="a likely slip: PITFALLS 2",
     killed_by=channel_tests(
-        "matches_the_definition", "known_values", "the_gradient_is_the_difference_of_the_distributions"
+        "matches_the_definition[4.0]", "known_values", "the_gradient_is_the_difference_of_the_distributions"
     ),
 )
 def without_the_squared_temperature(student_maps: Tensor, teacher_maps: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -125,7 +125,7 @@ class _Own(RightGeneration):
     replaces=GENERATION,
     seen_in="a likely slip: the roles exchanged, as in an autoencoder",
     killed_by=generation_tests(
-        "loss_matches_the_definition", "the_mask_is_on_the_student_and_the_whole_of_the_teacher_counts"
+        "loss_matches_the_definition[0.3]", "the_mask_is_on_the_student_and_the_whole_of_the_teacher_counts"
     ),
 )
 class MaskOnTheTeacher(_Own):
@@ -142,7 +142,7 @@ class MaskOnTheTeacher(_Own):
     replaces=GENERATION,
     seen_in="a likely slip: torch.rand_like(maps)",
     killed_by=generation_tests(
-        "loss_matches_the_definition", "a_place_is_hidden_in_all_channels_and_for_each_example_anew"
+        "loss_matches_the_definition[0.3]", "a_place_is_hidden_in_all_channels_and_for_each_example_anew"
     ),
 )
 class MaskOfItsOwnForEachChannel(_Own):
@@ -159,7 +159,7 @@ class MaskOfItsOwnForEachChannel(_Own):
     replaces=GENERATION,
     seen_in="yzd-v/MGD, classification: torch.rand((N, C, 1, 1))",
     killed_by=generation_tests(
-        "loss_matches_the_definition", "a_place_is_hidden_in_all_channels_and_for_each_example_anew"
+        "loss_matches_the_definition[0.3]", "a_place_is_hidden_in_all_channels_and_for_each_example_anew"
     ),
 )
 class WholeChannelsHidden(_Own):
@@ -190,7 +190,7 @@ class OneMaskForTheBatch(_Own):
 @exhibit(
     replaces=GENERATION,
     seen_in="a likely slip: the ratio taken for the share that stays",
-    killed_by=generation_tests("the_ratio_is_the_share_that_is_hidden", "loss_matches_the_definition"),
+    killed_by=generation_tests("the_ratio_is_the_share_that_is_hidden[0.1]", "loss_matches_the_definition[0.3]"),
 )
 class RatioOfWhatStays(_Own):
     """At 0.9 a tenth is hidden."""
@@ -208,7 +208,7 @@ class RatioOfWhatStays(_Own):
 @exhibit(
     replaces=GENERATION,
     seen_in="a likely slip: the loss on hidden places alone, as masked autoencoders have it",
-    killed_by=generation_tests("loss_matches_the_definition", "known_value"),
+    killed_by=generation_tests("loss_matches_the_definition[0.3]", "known_value"),
 )
 class HiddenPlacesAlone(_Own):
     """The places that stay teach nothing."""
@@ -224,7 +224,7 @@ class HiddenPlacesAlone(_Own):
 @exhibit(
     replaces=GENERATION,
     seen_in="yzd-v/MGD: the sum over elements divided by the batch, and a weight of 2e-5",
-    killed_by=generation_tests("loss_matches_the_definition", "known_value"),
+    killed_by=generation_tests("loss_matches_the_definition[0.3]", "known_value"),
 )
 class DividedByTheBatchAlone(RightGeneration):
     """C·H·W times the mean: a weight tuned for one size of map fits no other."""
