@@ -15,9 +15,10 @@ TOKENS = [
     Call(attention, name, "aam", how=lambda s, t, m, name=name: getattr(attention, name)(s, t, mask=m))
     for name in ("attention_relation_divergence", "attention_score_loss")
 ]
+UNMASKED = [Call(attention, name, "aa") for name in ("attention_relation_divergence", "attention_score_loss")]
 VALUES = Call(attention, "value_relation", "am", how=lambda v, m: attention.value_relation(v, mask=m))
-CALLS = [*MAPS, *TOKENS, VALUES]
-PAIRS = [MAPS[1], *TOKENS]
+CALLS = [*MAPS, *TOKENS, *UNMASKED, VALUES]
+PAIRS = [MAPS[1], *TOKENS, *UNMASKED]
 
 
 def test_no_name_is_forgotten() -> None:

@@ -1,11 +1,13 @@
 """Losses on features: what people hand to them, besides two tensors that fit."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kdref import feature
-from tests import inner, inputs
+from tests import checks, inner, inputs
 from tests.inner import CHANNELS, Call
 
 PLAIN = [
@@ -104,3 +106,103 @@ def test_a_scale_that_means_nothing_means_nothing_at_any_size(call: Call) -> Non
 def test_huge_features_give_no_silent_zero(call: Call) -> None:
     if call not in LOSSES_OF_MODULES:  # whose layers run in their own precision
         inner.check_no_silent_zero(call)
+
+
+ONE_CHANNEL = [
+    lambda: feature.HintRegressor(3, 1)(torch.ones(2, 3, 4, 4)),
+    lambda: feature.HintRegressor(1, 3)(torch.ones(2, 1, 4, 4)),
+    lambda: feature.VariationalRegressor(3, 1)(torch.ones(2, 3, 4, 4)),
+    lambda: feature.VariationalRegressor(1, 3)(torch.ones(2, 1, 4, 4)),
+    lambda: feature.Translator(3, 1)(torch.ones(2, 3, 4, 4)),
+    lambda: feature.Translator(1, 3)(torch.ones(2, 1, 4, 4)),
+    lambda: feature.Paraphraser(3, 1)(torch.ones(2, 3, 4, 4)),
+    lambda: feature.Paraphraser(1, 3)(torch.ones(2, 1, 4, 4)),
+    lambda: feature.ReviewFusion([3], [1], mid_channels=1)([torch.ones(2, 3, 4, 4)])[0],
+    lambda: feature.ReviewFusion([1], [3])([torch.ones(2, 1, 4, 4)])[0],
+]
+
+
+@pytest.mark.parametrize("index", range(len(ONE_CHANNEL)))
+def test_one_channel_is_enough(index: int) -> None:
+    assert ONE_CHANNEL[index]().shape == (2, 3 if index % 2 else 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "name", ["HintRegressor", "VariationalRegressor", "MaskedGeneration", "Paraphraser", "Translator"]
+)
+def test_channels_are_whole_numbers_from_one_on(name: str) -> None:
+    for wrong in (0, -1):
+        for channels in ((wrong, 3), (3, wrong)):
+            with pytest.raises(ValueError, match=f"channels must be at least 1, got {wrong}"):
+                getattr(feature, name)(*channels)
+    for value in ("3", None, 2.5, [3], torch.ones(2)):
+        for sizes in ((value, 3), (3, value)):
+            with pytest.raises(TypeError, match="channels must be a whole number, got"):
+                getattr(feature, name)(*sizes)
+
+
+def test_settings_of_the_variational_regressor_are_named() -> None:
+    for eps, initial in ((0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (1e-6, math.inf), (math.inf, math.inf), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match=rf"need 0 < eps < initial_variance < inf, got {eps} and {initial}"):
+            feature.VariationalRegressor(3, 4, initial_variance=initial, eps=eps)
+    for name in ("initial_variance", "eps"):
+        for value in ("1", None, torch.tensor(1.0)):
+            with pytest.raises(TypeError, match=f"{name} must be a number, got"):
+                feature.VariationalRegressor(3, 4, **{name: value})
+
+
+def test_a_pair_of_maps_is_two_maps() -> None:
+    maps = checks.randn(2, 3, 4, 4)  # two images, which would be taken for a pair
+    pair = (maps, maps)
+    for wrong, got in ((maps, "Tensor"), ((maps,), "tuple of 1"), ([maps] * 3, "list of 3"), (None, "NoneType")):
+        for side, pairs in (("student", (wrong, pair)), ("teacher", (pair, wrong))):
+            with pytest.raises(TypeError, match=rf"the {side}'s maps must be a pair, \(first, second\), got {got}"):
+                feature.fsp_loss(*pairs)
+    assert feature.fsp_loss([maps, maps], pair) == 0
+
+
+def test_stages_are_lists() -> None:
+    fusion, maps = feature.ReviewFusion([2, 3], [4, 5]), [torch.ones(2, 2, 4, 4), torch.ones(2, 3, 2, 2)]
+    with pytest.raises(TypeError, match=r"one item for each stage, \[first, \.\.\., last\], got Tensor"):
+        fusion(maps[0])
+    with pytest.raises(TypeError, match=r"the student's maps of stage 1 must be a tensor, got NoneType"):
+        fusion([maps[0], None])
+    with pytest.raises(TypeError, match=r"sizes must hold maps\.shape\[2:\] for each stage, got \[4, 2\]"):
+        fusion(maps, sizes=[4, 2])
+    with pytest.raises(TypeError, match=r"student_channels must be one number for each stage, got 3"):
+        feature.ReviewFusion(3, [4])
+    with pytest.raises(TypeError, match=r"teacher_channels\[1\] must be a whole number, got '5'"):
+        feature.ReviewFusion([2, 3], [4, "5"])
+    with pytest.raises(ValueError, match="mid_channels must be at least 1, got 0"):
+        feature.ReviewFusion([2], [4], mid_channels=0)
+
+
+def test_a_reused_classifier_takes_modules_and_features() -> None:
+    layer = nn.Linear(4, 2)
+    for name, modules in (("projector", (None, layer)), ("teacher_classifier", (layer, layer.weight))):
+        with pytest.raises(TypeError, match=f"{name} must be a module, got"):
+            feature.ReusedClassifier(*modules)
+    with pytest.raises(ValueError, match=r"must be \(B, D\) or \(B, D, \.\.\.\), got shape \(4,\)"):
+        feature.ReusedClassifier(nn.Identity(), layer).classify(torch.ones(4))
+    with torch.inference_mode():
+        made = nn.Linear(4, 2)  # a classifier from inference mode works too
+    student = torch.ones(3, 4, requires_grad=True)
+    feature.ReusedClassifier(nn.Identity(), made)(student).sum().backward()
+    assert student.grad is not None
+
+
+def test_the_margin_of_boundaries_is_a_number() -> None:
+    features = checks.randn(2, 3)
+    for value in (math.nan, -0.5, 0.0):
+        with pytest.raises(ValueError, match=f"margin must be positive and finite, got {value}"):
+            feature.activation_boundary_loss(features, features, margin=value)
+
+
+def test_a_margin_from_inference_mode_and_one_that_learns() -> None:
+    features, margin = checks.randn(3, 4, seed=1).requires_grad_(), -torch.ones(4, dtype=torch.float64)
+    with torch.inference_mode():
+        constant = margin.clone()
+    feature.margin_relu(features, constant).sum().backward()
+    assert features.grad is not None
+    learning = margin.clone().requires_grad_()
+    assert not feature.margin_relu(features.detach(), learning).requires_grad

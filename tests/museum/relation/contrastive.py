@@ -269,3 +269,18 @@ class WholePermutation(RightMemory):
 
     def draw(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         return torch.randperm(len(self.groups), generator=generator)[:count]
+
+
+@exhibit(
+    replaces=MEMORY,
+    seen_in="kdref itself: one row was written to all the indices",
+    killed_by=("heart/relation/test_input.py::test_an_update_needs_rows_for_each_index",),
+)
+class UpdateThatBroadcasts(RightMemory):
+    """A batch of one student and many indices: torch makes the rows up."""
+
+    @torch.no_grad()
+    def update(self, student_embeddings: Tensor, teacher_embeddings: Tensor, indices: Tensor) -> None:
+        rows = (len(indices), self.student_bank.shape[1])
+        student, teacher = (x[:1].expand(rows) for x in (student_embeddings, teacher_embeddings))
+        super().update(student, teacher, indices)
