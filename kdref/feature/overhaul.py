@@ -36,7 +36,8 @@ def margin_relu(
         Features, same shape and unit, each at least its channel's margin.
 
     Raises:
-        ValueError: If the margin is not ``(C,)``.
+        TypeError, ValueError: If one of them is no floating-point tensor, or the margin is not ``(C,)`` or, which is
+            looked at on the CPU only, above 0.
 
     Example:
         >>> margin_relu(torch.tensor([[2.0, -0.5, -3.0]]), torch.tensor([-1.0, -1.0, -1.0]))
@@ -112,8 +113,7 @@ def overhaul_loss(
         Scalar loss, in squared units of the features, at least 0.
 
     Raises:
-        TypeError: If the features are not floating point.
-        ValueError: If the shapes differ, a tensor is empty, or the margin is not ``(C,)``.
+        TypeError, ValueError: As in ``margin_relu``; if the shapes differ or a tensor is empty.
 
     Example:
         >>> student, teacher = torch.tensor([[-5.0, 0.5, 1.0]]), torch.tensor([[-2.0, -2.0, 3.0]])
@@ -187,6 +187,10 @@ def _check_margin(features: Tensor, margin: Tensor) -> None:
         raise ValueError(
             f"the margin must hold one value for each channel on axis 1, got shapes {tuple(margin.shape)} and "
             f"{tuple(features.shape)}: see negative_margin"
+        )
+    if margin.device.type == "cpu" and not torch.compiler.is_compiling() and (margin > 0).any():  # else it costs a sync
+        raise ValueError(
+            f"the margin must be at most 0, got {margin.max().item()}: it is an expected negative response"
         )
 
 

@@ -615,8 +615,8 @@ lab.quiz("03")
 #
 # **Further reading:** [Kornblith et al. 2019](https://arxiv.org/abs/1905.00414), on comparing layers; [Tian et al.
 # 2020](https://arxiv.org/abs/1910.10699), whose appendix compares most of these methods; [Stanton et al.
-# 2021](https://arxiv.org/abs/2106.05945), on how little students copy. For segmentation and detection there are two more
-# losses in `kdref`: `channel_wise_loss`, soft targets over the places of each channel ([Shu et al.
+# 2021](https://arxiv.org/abs/2106.05945), on how little students copy. For segmentation and detection `kdref` has two
+# more losses: `channel_wise_loss`, soft targets over the places of each channel ([Shu et al.
 # 2021](https://arxiv.org/abs/2011.13256)), and `MaskedGeneration`, which guesses the teacher's map from a part of the
 # student's ([Yang et al. 2022](https://arxiv.org/abs/2205.01529)).
 #

@@ -206,3 +206,21 @@ def test_a_margin_from_inference_mode_and_one_that_learns() -> None:
     assert features.grad is not None
     learning = margin.clone().requires_grad_()
     assert not feature.margin_relu(features.detach(), learning).requires_grad
+
+
+def test_a_margin_above_zero_is_named_where_looking_costs_nothing() -> None:
+    features, margin = checks.randn(3, 4, seed=1), torch.tensor([-1.0, 0.0, 0.25, -2.0], dtype=torch.float64)
+    for loss in (feature.margin_relu, lambda x, m: feature.overhaul_loss(x, x, m)):
+        with pytest.raises(ValueError, match=r"the margin must be at most 0, got 0\.25: it is an expected negative"):
+            loss(features, margin)
+        assert loss(features, margin.clamp(max=0)).isfinite().all()
+    checks.check_compiles(lambda x: feature.overhaul_loss(x, features, margin.clamp(max=0)), features + 1)
+
+
+def test_a_batch_norm_with_a_nan_has_a_margin_of_nan() -> None:
+    layer = nn.BatchNorm1d(3)
+    for parameter in (layer.weight, layer.bias):
+        with torch.no_grad():
+            parameter[1] = math.nan
+        assert feature.negative_margin(layer).isnan().tolist() == [False, True, False]
+        nn.init.ones_(parameter)
