@@ -65,7 +65,7 @@ class Paraphraser(nn.Module):
         factor_channels: Channels F of the code, at least 1. The paper found half the teacher's best.
 
     Raises:
-        ValueError: If a number of channels is not positive.
+        TypeError, ValueError: If a number of channels is not a positive whole number.
 
     Example:
         >>> paraphraser = Paraphraser(16, 8)
@@ -93,7 +93,7 @@ class Paraphraser(nn.Module):
             Factors, shape ``(B, factor_channels, H, W)`` or ``(B, factor_channels, L)``.
 
         Raises:
-            ValueError: If the maps don't have the channels.
+            TypeError, ValueError: If the maps are not floating point or don't have the channels.
         """
         return _on_images(self.encoder, _constant(teacher_maps))
 
@@ -108,7 +108,7 @@ class Paraphraser(nn.Module):
             Scalar loss, in the features' unit, at least 0.
 
         Raises:
-            ValueError: If the maps don't have the channels.
+            TypeError, ValueError: If the maps are not floating point, are empty or don't have the channels.
         """
         decoded = _on_images(nn.Sequential(self.encoder, self.decoder), _constant(teacher_maps))
         _check_matching(decoded, teacher_maps)
@@ -126,7 +126,7 @@ class Translator(nn.Module):
         factor_channels: Channels F of the paraphraser's code, at least 1.
 
     Raises:
-        ValueError: If a number of channels is not positive.
+        TypeError, ValueError: If a number of channels is not a positive whole number.
 
     Example:
         >>> Translator(4, 8)(torch.zeros(2, 4, 5, 5)).shape
@@ -150,7 +150,7 @@ class Translator(nn.Module):
             Factors, shape ``(B, factor_channels, H, W)`` or ``(B, factor_channels, L)``.
 
         Raises:
-            ValueError: If the maps don't have the channels.
+            TypeError, ValueError: If the maps are not floating point or don't have the channels.
         """
         return _on_images(self.encoder, student_maps)
 

@@ -78,7 +78,7 @@ def fsp_loss(
         Scalar loss, in fourth powers of the features' unit, at least 0.
 
     Raises:
-        TypeError: If the maps are not floating point.
+        TypeError: If a side is not a pair of maps, or they are not floating point.
         ValueError: If channels, batch sizes or numbers of axes don't fit, or a map is empty.
 
     Example:

@@ -69,7 +69,7 @@ class HintRegressor(nn.Module):
         teacher_channels: Channels of the teacher's features, at least 1.
 
     Raises:
-        ValueError: If a number of channels is not positive.
+        TypeError, ValueError: If a number of channels is not a positive whole number.
 
     Example:
         >>> HintRegressor(16, 64)(torch.zeros(8, 16, 5, 5)).shape
@@ -96,7 +96,8 @@ class HintRegressor(nn.Module):
             Shape ``(B, teacher_channels, ...)``, in the parameters' dtype.
 
         Raises:
-            ValueError: If axis 1 does not hold the student's channels.
+            TypeError, ValueError: If the features are not floating point, or axis 1 does not hold the student's
+                channels.
         """
         return _map_channels(self.projection, student_features)
 
@@ -119,7 +120,8 @@ class VariationalRegressor(nn.Module):
         eps: :math:`\epsilon > 0`, the least variance.
 
     Raises:
-        ValueError: If a number of channels is not positive, or not 0 < eps < initial_variance < infinity.
+        TypeError, ValueError: If a number of channels is not a positive whole number, or not
+            0 < eps < initial_variance < infinity.
 
     Example:
         >>> regressor = VariationalRegressor(16, 64, initial_variance=1.0)
@@ -177,7 +179,8 @@ class VariationalRegressor(nn.Module):
             Shape ``(B, teacher_channels, ...)``, in the parameters' dtype.
 
         Raises:
-            ValueError: If axis 1 does not hold the student's channels.
+            TypeError, ValueError: If the features are not floating point, or axis 1 does not hold the student's
+                channels.
         """
         return _map_channels(self.mean, student_features)
 

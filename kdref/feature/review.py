@@ -77,7 +77,8 @@ class ReviewFusion(nn.Module):
         mid_channels: The common width; the deepest student map's, but at most 512, if None.
 
     Raises:
-        ValueError: If there is no stage, their numbers differ, or a number of channels is not positive.
+        TypeError, ValueError: If there is no stage, their numbers differ, or a number of channels is not a positive
+            whole number.
 
     Example:
         >>> fusion = ReviewFusion([8, 16], [32, 64])
@@ -122,7 +123,8 @@ class ReviewFusion(nn.Module):
             Guesses, shape ``(B, teacher_channels[i], *sizes[i])``, in the order of the stages.
 
         Raises:
-            ValueError: If there is not one map, and one size, for each stage, or a map has not the stage's channels.
+            TypeError, ValueError: If there is not one floating-point map, and one size, for each stage, or a map has
+                not the stage's channels.
         """
         for stage, maps in enumerate(_stages(student_maps)):
             _check_activations(maps, f"the student's maps of stage {stage}")

@@ -104,7 +104,10 @@ class ContrastiveMemory(nn.Module):
 
     @torch.no_grad()
     def update(self, student_embeddings: Tensor, teacher_embeddings: Tensor, indices: Tensor) -> None:
-        """Move the banks towards the new embeddings (B, D) of the examples ``indices`` (B,), each named once."""
+        """Move the banks towards the new embeddings (B, D) of the examples ``indices`` (B,), each named once.
+
+        Raises TypeError or ValueError if there is not one row of the banks' width for each index.
+        """
         _check_pair(student_embeddings, teacher_embeddings)
         if student_embeddings.shape[1] != self.student_bank.shape[1]:
             raise ValueError(f"expected embeddings of the memory's width, got {tuple(student_embeddings.shape)}")
