@@ -6,12 +6,11 @@ Wang et al., "MiniLM: Deep Self-Attention Distillation", NeurIPS 2020, https://a
 Lesson: notebooks/04_attention_based.ipynb.
 
 Needs only torch: copy this file into your project as it is.
-Shapes: B examples, C channels, H W a map's size (maps may as well be (B, C, L)); for transformers A attention heads,
-L tokens, D features of one head.
+Shapes: B examples, C channels, H W a map's size (or L); for transformers A heads, L tokens, D features of one head.
 """
 
 import math
-from collections.abc import Callable
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -36,27 +35,26 @@ def attention_map(
     .. math::
         Q_{hw} = \sum_c |A_{chw}|^p, \qquad \frac{Q}{\|Q\|_2}
 
-    Without the absolute value an odd power lets channels cancel. A higher power looks more at the strongest places.
+    Without the absolute value an odd power lets channels cancel. A higher power prefers the strongest places.
 
     Args:
         features: Activations :math:`A`, shape ``(B, C, H, W)``. Receives a gradient; detach a teacher's yourself.
         power: :math:`p \ge 1`. The paper used 2 and compared 1 and 4.
 
     Returns:
-        Maps of length 1, shape ``(B, H*W)``, no unit, at least 0; zeros where an example has only zeros.
+        Maps of length 1, shape ``(B, H*W)``, no unit, at least 0; zeros for an example of zeros. Squared, features
+        beyond 1e18 give NaN and those below 1e-19 count as 0.
 
     Raises:
-        TypeError: If the features are not floating point.
-        ValueError: If they are not maps, are empty, or the power is below 1.
+        TypeError, ValueError: If the features are not floating-point maps, are empty, or the power is below 1.
 
     Example:
         >>> attention_map(torch.tensor([[[1.0, 2.0], [-1.0, 0.0]]]))  # (1 + 1, 4 + 0) / √20
         tensor([[0.4472, 0.8944]])
 
-    Source: Zagoruyko and Komodakis 2017, Section 3.1. Their code takes the mean over channels, which the
-    normalisation undoes.
+    Source: Zagoruyko and Komodakis 2017, Section 3.1; the mean over channels in their code is undone by the length.
     """
-    _check_maps(features, features)
+    _check_maps(features, features, sides=("feature", "feature"))
     _check_power(power)
     return _unit_length(_activity(features, power).flatten(1))
 
@@ -75,8 +73,7 @@ def attention_transfer_loss(
         \frac1B \sum_b \|m^s_b - m^t_b\|_2 \;\text{(not squared)}
 
     The authors' code is the squared form, at most 2/HW, hence its usual weight of 1,000; their equation 2 is the other.
-    Channels may differ. If sizes differ, the larger *map* is averaged down before it is normalised, as the paper
-    interpolates maps; RepDistiller averages the features, whose signs can cancel.
+    Channels may differ. The larger *map* is averaged down; RepDistiller averages the features, whose signs can cancel.
 
     Args:
         student_maps: Activations, shape ``(B, C, H, W)``. Receives the gradient.
@@ -88,8 +85,7 @@ def attention_transfer_loss(
         Scalar loss, no unit, at least 0. Neither side's scale matters, nor its order of channels.
 
     Raises:
-        TypeError: If the maps are not floating point.
-        ValueError: If they are not maps, are empty, differ in batch size or number of axes, or the power is below 1.
+        TypeError, ValueError: As in :func:`attention_map`; if the maps differ in batch size or number of axes.
 
     Example:
         >>> left, right = torch.tensor([[[9.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
@@ -101,10 +97,8 @@ def attention_transfer_loss(
     _check_maps(student_maps, teacher_maps)
     _check_power(power)
     size = [min(sizes) for sizes in zip(student_maps.shape[2:], teacher_maps.shape[2:], strict=True)]
-    student, teacher = (
-        _unit_length(_average_to(_activity(maps, power), size).flatten(1))
-        for maps in (student_maps, teacher_maps.detach())
-    )
+    activities = (_activity(maps, power) for maps in (student_maps, teacher_maps.detach()))
+    student, teacher = (_unit_length(F.interpolate(a, size, mode="area").flatten(1)) for a in activities)
     if squared:
         return F.mse_loss(student, teacher)
     distance: Tensor = torch.linalg.vector_norm(student - teacher, dim=1)  # its gradient at 0 is 0, a root's infinite
@@ -122,8 +116,8 @@ def attention_relation_divergence(
     .. math::
         \frac{1}{A\,L} \sum_{a,l} \sum_k p_{alk} \,(\log p_{alk} - \log q_{alk})
 
-    Rows are probabilities, of attention or of :func:`value_relation`; MiniLM adds the two. Numbers of heads must
-    agree, widths need not. Padding counts unless masked: the divergence then depends on how a batch was filled up.
+    Rows are probabilities, of attention or of :func:`value_relation`; MiniLM adds the two. Numbers of heads must agree.
+    Padding counts unless masked: the divergence then depends on how a batch was filled up.
 
     Args:
         student_attention: Rows :math:`q`, each summing to 1, shape ``(B, A, L, L)``. Receives the gradient.
@@ -135,8 +129,7 @@ def attention_relation_divergence(
         below the least normal number it counts as that, so p > 0 = q gives about 87 p, not infinity.
 
     Raises:
-        TypeError: If the attention is not floating point or the mask not boolean.
-        ValueError: If shapes don't fit.
+        TypeError, ValueError: If the attention is not floating point, the mask not boolean, or shapes don't fit.
 
     Example:
         >>> attention_relation_divergence(torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1.0, 0.0]]]))
@@ -146,7 +139,7 @@ def attention_relation_divergence(
     """
     _check_attention(student_attention, teacher_attention)
     dtype = torch.promote_types(student_attention.dtype, torch.float32)
-    q, p = student_attention.to(dtype), teacher_attention.detach().to(dtype)
+    q, p = student_attention.to(dtype), teacher_attention.detach().to(dtype).clone()  # may be of inference mode
     if mask is not None:
         real = _token_mask(mask, q).expand(q.shape[:-1])  # (B, A, L)
         q, p = (attention.masked_fill(~real.unsqueeze(-1), 1.0) for attention in (q, p))  # 1 · log(1/1) = 0
@@ -165,6 +158,7 @@ def value_relation(
         \mathrm{softmax}\!\left(V V^\top / \sqrt{D}\right)
 
     The width D drops out, so a narrow student can follow a wide teacher; a rotation does too, the scale does not.
+    Queries and keys serve as well: MiniLMv2 relates each of the three to itself, split into equally many heads.
 
     Args:
         values: :math:`V`, one row for each token, shape ``(B, A, L, D)``. Receives a gradient; detach a teacher's.
@@ -174,19 +168,20 @@ def value_relation(
         Probabilities, shape ``(B, A, L, L)``, rows summing to 1.
 
     Raises:
-        TypeError: If the values are not floating point or the mask not boolean.
-        ValueError: If there are fewer than three axes, the values are empty, or the mask is not ``(B, L)``.
+        TypeError, ValueError: If the values are not floating point, have fewer than three axes or are empty, or the
+            mask is not boolean or not ``(B, L)``.
 
     Example:
-        >>> value_relation(torch.tensor([[[0.0], [1.0]]]))  # products 0 0 / 0 1
-        tensor([[[0.5000, 0.5000],
-                 [0.2689, 0.7311]]])
+        >>> value_relation(torch.tensor([[[0.0], [1.0]]]))[0, 1]  # the second token's products are 0 and 1
+        tensor([0.2689, 0.7311])
 
-    Source: Wang et al. 2020, Section 3.2.
+    Source: Wang et al. 2020, Section 3.2; for queries and keys Wang et al. 2021, https://arxiv.org/abs/2012.15828.
     """
+    _check_activations(values, "values")
     _check_attention(values, values)
     values = values.to(torch.promote_types(values.dtype, torch.float32))
-    scores = values @ values.mT / math.sqrt(values.shape[-1])
+    with torch.autocast(values.device.type, enabled=False):  # which would round the products
+        scores = values @ values.mT / math.sqrt(values.shape[-1])
     if mask is not None:
         real = _token_mask(mask, values).unsqueeze(-2)  # (B, 1, 1, L)
         scores = scores.masked_fill(~real, torch.finfo(scores.dtype).min)  # -inf would be NaN where nothing is real
@@ -216,8 +211,7 @@ def attention_score_loss(
         Scalar loss, in squared units of the scores, averaged over heads and pairs of tokens; 0 if no token is real.
 
     Raises:
-        TypeError: If the scores are not floating point or the mask not boolean.
-        ValueError: If shapes don't fit.
+        TypeError, ValueError: As in :func:`attention_relation_divergence`.
 
     Example:
         >>> attention_score_loss(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 4.0]]]))
@@ -232,69 +226,75 @@ def attention_score_loss(
         return difference.square().mean()
     if difference.shape[-1] != difference.shape[-2]:
         raise ValueError(f"a mask of tokens needs scores (B, A, L, L), got {tuple(difference.shape)}")
-    real = _token_mask(mask, difference)  # (B, 1, L)
-    pairs = (real.unsqueeze(-1) & real.unsqueeze(-2)).expand_as(difference)
+    real = _token_mask(mask, difference).unsqueeze(-1)  # (B, 1, L, 1)
+    pairs = (real & real.mT).expand_as(difference)
     return difference.masked_fill(~pairs, 0.0).square().sum() / pairs.sum().clamp(min=1)
 
 
 def _activity(features: Tensor, power: float) -> Tensor:  # (B, C, H, W) -> (B, 1, H, W)
     features = features.to(torch.promote_types(features.dtype, torch.float32))
-    powered = features.square() if power == 2 else features.abs().pow(power)
-    return powered.sum(dim=1, keepdim=True)
+    if power == 2:
+        return features.square().sum(dim=1, keepdim=True)
+    largest = features.detach().abs().flatten(1).amax(dim=1).reshape(-1, *[1] * (features.dim() - 1))
+    unit = features.abs() / largest.masked_fill(largest == 0, 1.0)  # high powers over- and underflow soon
+    return unit.pow(power).sum(dim=1, keepdim=True)
 
 
-def _unit_length(rows: Tensor) -> Tensor:  # (B, N)
+def _unit_length(rows: Tensor) -> Tensor:  # (..., N)
     """Rows of L2 norm 1; zeros stay zeros, with a finite gradient, and nothing over- or underflows."""
-    largest = rows.detach().abs().amax(dim=1, keepdim=True)  # a constant: the result does not depend on the scale
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True)  # a constant: the result does not depend on the scale
     scaled = rows / largest.masked_fill(largest == 0, 1.0)
-    return F.normalize(scaled, dim=1, eps=0.5)  # the norm is at least 1 unless the row is zero
-
-
-def _average_to(maps: Tensor, size: list[int]) -> Tensor:
-    if list(maps.shape[2:]) == size:
-        return maps
-    pools: dict[int, Callable[..., Tensor]]
-    pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-    return pools[len(size)](maps, size)
+    return F.normalize(scaled, dim=-1, eps=0.5)  # the norm is at least 1 unless the row is zero
 
 
 def _token_mask(mask: Tensor, tokens: Tensor) -> Tensor:  # (B, L), (B, A, L, ...) -> (B, 1, L)
-    if mask.dtype != torch.bool:
-        raise TypeError(f"the mask must be boolean, True for real tokens, got {mask.dtype}: use mask.bool()")
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"the mask must be a boolean tensor, True for real tokens, got {kind}: use mask.bool()")
     if mask.shape != (tokens.shape[0], tokens.shape[-2]):
         raise ValueError(f"the mask must be (B, L) = {(tokens.shape[0], tokens.shape[-2])}, got {tuple(mask.shape)}")
     return mask.reshape(len(mask), *[1] * (tokens.dim() - 3), -1)
 
 
 def _check_attention(student: Tensor, teacher: Tensor) -> None:
-    for tensor in (student, teacher):
-        if not tensor.is_floating_point():
-            raise TypeError(f"attention must be floating point, got {tensor.dtype}")
+    for side, tensor in (("student", student), ("teacher", teacher)):
+        _check_activations(tensor, f"the {side}'s attention")
         if tensor.dim() < 3 or tensor.numel() == 0:
             raise ValueError(f"expected (B, heads, tokens, ...), not empty, got shape {tuple(tensor.shape)}")
     if student.shape != teacher.shape:
-        raise ValueError(
-            f"heads and tokens must be the same, got {tuple(student.shape)} and {tuple(teacher.shape)}: split queries, "
-            "keys and values anew into equally many heads (any width), or average over heads"
-        )
+        hint = "split queries, keys and values anew into equally many heads (any width), or average over heads"
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"heads and tokens must be the same, got {shapes}: {hint}")
 
 
 def _check_power(power: float) -> None:
+    _check_numbers(power=power)
     if not 1 <= power < math.inf:
         raise ValueError(f"power must be at least 1 and finite, got {power}: below 1 the gradient at 0 is infinite")
 
 
 def _check_maps(student: Tensor, teacher: Tensor, sides: tuple[str, str] = ("student", "teacher")) -> None:
     for side, maps in zip(sides, (student, teacher), strict=True):
-        if not maps.is_floating_point():
-            raise TypeError(f"the {side} maps must be floating point, got {maps.dtype}: take activations")
+        _check_activations(maps, f"the {side} maps")
         if not 3 <= maps.dim() <= 5 or maps.numel() == 0:
-            raise ValueError(
-                f"the {side} maps must be (B, C, H, W) or (B, C, L), not empty, got shape {tuple(maps.shape)}: "
-                "vectors have no places to look at, use hint_loss or similarity_preserving_loss for them"
-            )
+            hint = "vectors have no places to look at, use hint_loss or similarity_preserving_loss for them"
+            form = f"(B, C, H, W) or (B, C, L), not empty, got shape {tuple(maps.shape)}"
+            raise ValueError(f"the {side} maps must be {form}: {hint}")
     if student.dim() != teacher.dim() or len(student) != len(teacher):
-        raise ValueError(
-            f"{sides[0]} and {sides[1]} maps need the same examples and number of axes, "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
-        )
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"{sides[0]} and {sides[1]} maps need the same examples and number of axes, got {shapes}")
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

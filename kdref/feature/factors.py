@@ -7,6 +7,7 @@ Needs only torch: copy this file into your project as it is.
 Shapes: B examples, C channels, F factors; maps are (B, C, H, W) or (B, C, L).
 """
 
+import numbers
 from itertools import pairwise
 
 import torch
@@ -64,7 +65,7 @@ class Paraphraser(nn.Module):
         factor_channels: Channels F of the code, at least 1. The paper found half the teacher's best.
 
     Raises:
-        ValueError: If a number of channels is not positive.
+        TypeError, ValueError: If a number of channels is not a positive whole number.
 
     Example:
         >>> paraphraser = Paraphraser(16, 8)
@@ -92,9 +93,9 @@ class Paraphraser(nn.Module):
             Factors, shape ``(B, factor_channels, H, W)`` or ``(B, factor_channels, L)``.
 
         Raises:
-            ValueError: If the maps don't have the channels.
+            TypeError, ValueError: If the maps are not floating point or don't have the channels.
         """
-        return _on_images(self.encoder, teacher_maps.detach())
+        return _on_images(self.encoder, _constant(teacher_maps))
 
     def reconstruction_loss(self, teacher_maps: Tensor) -> Tensor:  # ()
         """Mean absolute error of the decoded factors, as in the authors' code.
@@ -107,9 +108,10 @@ class Paraphraser(nn.Module):
             Scalar loss, in the features' unit, at least 0.
 
         Raises:
-            ValueError: If the maps don't have the channels.
+            TypeError, ValueError: If the maps are not floating point, are empty or don't have the channels.
         """
-        decoded = _on_images(nn.Sequential(self.encoder, self.decoder), teacher_maps.detach())
+        decoded = _on_images(nn.Sequential(self.encoder, self.decoder), _constant(teacher_maps))
+        _check_matching(decoded, teacher_maps)
         dtype = torch.promote_types(decoded.dtype, torch.float32)
         return F.l1_loss(decoded.to(dtype), teacher_maps.detach().to(dtype))
 
@@ -124,7 +126,7 @@ class Translator(nn.Module):
         factor_channels: Channels F of the paraphraser's code, at least 1.
 
     Raises:
-        ValueError: If a number of channels is not positive.
+        TypeError, ValueError: If a number of channels is not a positive whole number.
 
     Example:
         >>> Translator(4, 8)(torch.zeros(2, 4, 5, 5)).shape
@@ -148,14 +150,19 @@ class Translator(nn.Module):
             Factors, shape ``(B, factor_channels, H, W)`` or ``(B, factor_channels, L)``.
 
         Raises:
-            ValueError: If the maps don't have the channels.
+            TypeError, ValueError: If the maps are not floating point or don't have the channels.
         """
         return _on_images(self.encoder, student_maps)
 
 
+def _constant(teacher_maps: Tensor) -> Tensor:
+    """A copy without gradient: what was made in inference mode can't be kept for a layer's backward pass."""
+    _check_activations(teacher_maps, "the teacher's maps")
+    return teacher_maps.detach().clone()
+
+
 def _encoder(channels: int, factors: int) -> nn.Sequential:
-    if channels < 1 or factors < 1:
-        raise ValueError(f"channels must be at least 1, got {channels} and {factors}")
+    _check_counts(channels=channels, factor_channels=factors)
     widths = [channels, channels, factors, factors]
     layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)]
     return nn.Sequential(*(part for layer in layers for part in (layer, nn.LeakyReLU(0.1))))
@@ -163,6 +170,7 @@ def _encoder(channels: int, factors: int) -> nn.Sequential:
 
 def _on_images(layers: nn.Sequential, maps: Tensor) -> Tensor:
     """Apply 2-D layers, to signals (B, C, L) as to images of height 1."""
+    _check_activations(maps, "maps")
     first = next(layers.parameters())  # (out, in, 3, 3)
     if maps.dim() not in (3, 4) or maps.shape[1] != first.shape[1]:
         raise ValueError(
@@ -173,17 +181,16 @@ def _on_images(layers: nn.Sequential, maps: Tensor) -> Tensor:
     return mapped.squeeze(2) if maps.dim() == 3 else mapped
 
 
-def _unit_length(rows: Tensor) -> Tensor:  # (B, N)
+def _unit_length(rows: Tensor) -> Tensor:  # (..., N)
     """Rows of L2 norm 1; zeros stay zeros, with a finite gradient, and nothing over- or underflows."""
-    largest = rows.detach().abs().amax(dim=1, keepdim=True)  # a constant: the result does not depend on the scale
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True)  # a constant: the result does not depend on the scale
     scaled = rows / largest.masked_fill(largest == 0, 1.0)
-    return F.normalize(scaled, dim=1, eps=0.5)  # the norm is at least 1 unless the row is zero
+    return F.normalize(scaled, dim=-1, eps=0.5)  # the norm is at least 1 unless the row is zero
 
 
 def _check_matching(student: Tensor, teacher: Tensor) -> None:
     for side, features in (("student", student), ("teacher", teacher)):
-        if not features.is_floating_point():
-            raise TypeError(f"the {side}'s features must be floating point, got {features.dtype}: take activations")
+        _check_activations(features, f"the {side}'s features")
         if features.dim() < 2 or features.numel() == 0:
             raise ValueError(f"the {side}'s features must be (B, C, ...), not empty, got {tuple(features.shape)}")
     if student.shape != teacher.shape:
@@ -192,3 +199,20 @@ def _check_matching(student: Tensor, teacher: Tensor) -> None:
             f"{tuple(teacher.shape)} from the teacher: match channels with a regressor (HintRegressor), "
             "and sizes by pooling the larger map (F.adaptive_avg_pool2d)"
         )
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
+
+
+def _check_counts(**counts: object) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        if int(value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")

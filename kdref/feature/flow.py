@@ -78,7 +78,7 @@ def fsp_loss(
         Scalar loss, in fourth powers of the features' unit, at least 0.
 
     Raises:
-        TypeError: If the maps are not floating point.
+        TypeError: If a side is not a pair of maps, or they are not floating point.
         ValueError: If channels, batch sizes or numbers of axes don't fit, or a map is empty.
 
     Example:
@@ -88,7 +88,9 @@ def fsp_loss(
 
     Source: Yim et al. 2017, equation 2 with all weights 1.
     """
-    student, teacher = fsp_matrix(*student_pair), fsp_matrix(*(maps.detach() for maps in teacher_pair))
+    _check_two_maps(student_pair, "student")
+    _check_two_maps(teacher_pair, "teacher")
+    student, teacher = fsp_matrix(*student_pair), fsp_matrix(*teacher_pair).detach()
     if student.shape != teacher.shape:
         raise ValueError(
             f"FSP needs equal batches and channels, got {[tuple(maps.shape) for maps in student_pair]} from the "
@@ -140,20 +142,22 @@ def neuron_selectivity_loss(
     dtype = torch.promote_types(student_maps.dtype, torch.float32)
     size = [min(sizes) for sizes in zip(student_maps.shape[2:], teacher_maps.shape[2:], strict=True)]
     student, teacher = (
-        F.normalize(_average_to(maps.to(dtype), size).flatten(2), dim=2)
-        for maps in (student_maps, teacher_maps.detach())
+        _unit_length(_average_to(maps.to(dtype), size).flatten(2)) for maps in (student_maps, teacher_maps.detach())
     )
     with torch.autocast(student.device.type, enabled=False):  # which would round the products
         gap = student.mT @ student / student.shape[1] - teacher.mT @ teacher / teacher.shape[1]  # (B, HW, HW)
     return gap.square().sum(dim=(1, 2)).mean()
 
 
+def _unit_length(rows: Tensor) -> Tensor:  # (..., N)
+    """Rows of L2 norm 1; zeros stay zeros, with a finite gradient, and nothing over- or underflows."""
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True)  # a constant: the result does not depend on the scale
+    scaled = rows / largest.masked_fill(largest == 0, 1.0)
+    return F.normalize(scaled, dim=-1, eps=0.5)  # the norm is at least 1 unless the row is zero
+
+
 def _average_to(maps: Tensor, size: list[int]) -> Tensor:
-    if list(maps.shape[2:]) == size:
-        return maps
-    pools: dict[int, Callable[..., Tensor]]
-    pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-    return pools[len(size)](maps, size)
+    return maps if list(maps.shape[2:]) == size else F.interpolate(maps, size, mode="area")
 
 
 def _max_pool_to(maps: Tensor, size: list[int]) -> Tensor:
@@ -164,17 +168,29 @@ def _max_pool_to(maps: Tensor, size: list[int]) -> Tensor:
     return pools[len(size)](maps, size)
 
 
+def _check_two_maps(pair: object, side: str) -> None:
+    """One stacked tensor would do, but a single map would be taken apart along its batch."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        count = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+        raise TypeError(f"the {side}'s maps must be a pair, (first, second), got {type(pair).__name__}{count}")
+
+
 def _check_maps(student: Tensor, teacher: Tensor, sides: tuple[str, str] = ("student", "teacher")) -> None:
     for side, maps in zip(sides, (student, teacher), strict=True):
-        if not maps.is_floating_point():
-            raise TypeError(f"the {side} maps must be floating point, got {maps.dtype}: take activations")
+        _check_activations(maps, f"the {side} maps")
         if not 3 <= maps.dim() <= 5 or maps.numel() == 0:
-            raise ValueError(
-                f"the {side} maps must be (B, C, H, W) or (B, C, L), not empty, got shape {tuple(maps.shape)}: "
-                "vectors have no places to look at, use hint_loss or similarity_preserving_loss for them"
-            )
+            hint = "vectors have no places to look at, use hint_loss or similarity_preserving_loss for them"
+            form = f"(B, C, H, W) or (B, C, L), not empty, got shape {tuple(maps.shape)}"
+            raise ValueError(f"the {side} maps must be {form}: {hint}")
     if student.dim() != teacher.dim() or len(student) != len(teacher):
-        raise ValueError(
-            f"{sides[0]} and {sides[1]} maps need the same examples and number of axes, "
-            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
-        )
+        shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise ValueError(f"{sides[0]} and {sides[1]} maps need the same examples and number of axes, got {shapes}")
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")

@@ -11,6 +11,7 @@ differ, the regressor maps them; sizes may not: pool the larger map first (``F.a
 """
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def hint_loss(
     """
     _check_matching(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
-    return F.mse_loss(student_features.to(dtype), teacher_features.detach().to(dtype))
+    return (student_features.to(dtype) - teacher_features.detach().to(dtype)).square().mean()
 
 
 class HintRegressor(nn.Module):
@@ -68,7 +69,7 @@ class HintRegressor(nn.Module):
         teacher_channels: Channels of the teacher's features, at least 1.
 
     Raises:
-        ValueError: If a number of channels is not positive.
+        TypeError, ValueError: If a number of channels is not a positive whole number.
 
     Example:
         >>> HintRegressor(16, 64)(torch.zeros(8, 16, 5, 5)).shape
@@ -82,7 +83,7 @@ class HintRegressor(nn.Module):
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
         """Draw the weights as torch draws those of a linear layer."""
         super().__init__()
-        _check_positive_channels(student_channels, teacher_channels)
+        _check_counts(student_channels=student_channels, teacher_channels=teacher_channels)
         self.projection = nn.Conv1d(student_channels, teacher_channels, kernel_size=1)
 
     def forward(self, student_features: Tensor) -> Tensor:
@@ -95,7 +96,8 @@ class HintRegressor(nn.Module):
             Shape ``(B, teacher_channels, ...)``, in the parameters' dtype.
 
         Raises:
-            ValueError: If axis 1 does not hold the student's channels.
+            TypeError, ValueError: If the features are not floating point, or axis 1 does not hold the student's
+                channels.
         """
         return _map_channels(self.projection, student_features)
 
@@ -118,7 +120,8 @@ class VariationalRegressor(nn.Module):
         eps: :math:`\epsilon > 0`, the least variance.
 
     Raises:
-        ValueError: If a number of channels is not positive, or not 0 < eps < initial_variance < infinity.
+        TypeError, ValueError: If a number of channels is not a positive whole number, or not
+            0 < eps < initial_variance < infinity.
 
     Example:
         >>> regressor = VariationalRegressor(16, 64, initial_variance=1.0)
@@ -142,7 +145,8 @@ class VariationalRegressor(nn.Module):
     ) -> None:
         """Build the mean's layers, and place the variance's parameter."""
         super().__init__()
-        _check_positive_channels(student_channels, teacher_channels)
+        _check_counts(student_channels=student_channels, teacher_channels=teacher_channels)
+        _check_numbers(initial_variance=initial_variance, eps=eps)
         if not 0 < eps < initial_variance < math.inf:
             raise ValueError(
                 f"need 0 < eps < initial_variance < inf, got {eps} and {initial_variance}: "
@@ -175,7 +179,8 @@ class VariationalRegressor(nn.Module):
             Shape ``(B, teacher_channels, ...)``, in the parameters' dtype.
 
         Raises:
-            ValueError: If axis 1 does not hold the student's channels.
+            TypeError, ValueError: If the features are not floating point, or axis 1 does not hold the student's
+                channels.
         """
         return _map_channels(self.mean, student_features)
 
@@ -204,6 +209,7 @@ class VariationalRegressor(nn.Module):
 
 def _map_channels(layers: nn.Module, features: Tensor) -> Tensor:
     """Apply 1×1 layers at every position, whatever the number of spatial axes."""
+    _check_activations(features, "the student's features")
     first = next(layers.parameters())  # (out, in, 1)
     if features.dim() < 2 or features.shape[1] != first.shape[1]:
         raise ValueError(
@@ -215,15 +221,9 @@ def _map_channels(layers: nn.Module, features: Tensor) -> Tensor:
     return mapped.reshape(*mapped.shape[:2], *features.shape[2:])
 
 
-def _check_positive_channels(student_channels: int, teacher_channels: int) -> None:
-    if student_channels < 1 or teacher_channels < 1:
-        raise ValueError(f"channels must be at least 1, got {student_channels} and {teacher_channels}")
-
-
 def _check_matching(student: Tensor, teacher: Tensor) -> None:
     for side, features in (("student", student), ("teacher", teacher)):
-        if not features.is_floating_point():
-            raise TypeError(f"the {side}'s features must be floating point, got {features.dtype}: take activations")
+        _check_activations(features, f"the {side}'s features")
         if features.dim() < 2 or features.numel() == 0:
             raise ValueError(f"the {side}'s features must be (B, C, ...), not empty, got {tuple(features.shape)}")
     if student.shape != teacher.shape:
@@ -232,3 +232,26 @@ def _check_matching(student: Tensor, teacher: Tensor) -> None:
             f"{tuple(teacher.shape)} from the teacher: match channels with a regressor (HintRegressor), "
             "and sizes by pooling the larger map (F.adaptive_avg_pool2d)"
         )
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def _check_counts(**counts: object) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        if int(value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")

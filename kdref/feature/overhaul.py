@@ -10,6 +10,7 @@ student's channels with a 1×1 convolution first (the authors add batch norm), a
 """
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,8 @@ def margin_relu(
         Features, same shape and unit, each at least its channel's margin.
 
     Raises:
-        ValueError: If the margin is not ``(C,)``.
+        TypeError, ValueError: If one of them is no floating-point tensor, or the margin is not ``(C,)`` or, which is
+            looked at on the CPU only, above 0.
 
     Example:
         >>> margin_relu(torch.tensor([[2.0, -0.5, -3.0]]), torch.tensor([-1.0, -1.0, -1.0]))
@@ -111,8 +113,7 @@ def overhaul_loss(
         Scalar loss, in squared units of the features, at least 0.
 
     Raises:
-        TypeError: If the features are not floating point.
-        ValueError: If the shapes differ, a tensor is empty, or the margin is not ``(C,)``.
+        TypeError, ValueError: As in ``margin_relu``; if the shapes differ or a tensor is empty.
 
     Example:
         >>> student, teacher = torch.tensor([[-5.0, 0.5, 1.0]]), torch.tensor([[-2.0, -2.0, 3.0]])
@@ -124,6 +125,7 @@ def overhaul_loss(
     _check_matching(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
     student, teacher = student_features.to(dtype), teacher_features.detach().to(dtype)
+    _check_margin(teacher, margin)
     target = margin_relu(teacher, margin.to(dtype))
     free = (teacher <= 0) & (student <= target)
     return F.mse_loss(torch.where(free, target, student), target)
@@ -164,29 +166,37 @@ def activation_boundary_loss(
     Source: Heo et al. 2019 (AB), the alternative loss of Section 3. The example: (0 + 0.5² + 1.5²) / 3.
     """
     _check_matching(student_features, teacher_features)
+    _check_numbers(margin=margin)
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}: at 0 any sign and zero itself would do")
     dtype = torch.promote_types(student_features.dtype, torch.float32)
-    side = torch.where(teacher_features.detach() > 0, 1.0, -1.0)
+    teacher = teacher_features.detach()
+    side = torch.where(teacher > 0, 1.0, -1.0).masked_fill(teacher.isnan(), math.nan)
     return F.relu(margin - side * student_features.to(dtype)).square().mean()
 
 
 def _on_channels(margin: Tensor, features: Tensor) -> Tensor:  # (C,) -> (C, 1, ...)
-    return margin.detach().reshape(-1, *[1] * (features.dim() - 2))
+    """A copy without gradient: what was made in inference mode can't be kept for the backward pass."""
+    return margin.detach().clone().reshape(-1, *[1] * (features.dim() - 2))
 
 
 def _check_margin(features: Tensor, margin: Tensor) -> None:
+    _check_activations(features, "features")
+    _check_activations(margin, "the margin")
     if features.dim() < 2 or margin.shape != features.shape[1:2]:
         raise ValueError(
             f"the margin must hold one value for each channel on axis 1, got shapes {tuple(margin.shape)} and "
             f"{tuple(features.shape)}: see negative_margin"
         )
+    if margin.device.type == "cpu" and not torch.compiler.is_compiling() and (margin > 0).any():  # else it costs a sync
+        raise ValueError(
+            f"the margin must be at most 0, got {margin.max().item()}: it is an expected negative response"
+        )
 
 
 def _check_matching(student: Tensor, teacher: Tensor) -> None:
     for side, features in (("student", student), ("teacher", teacher)):
-        if not features.is_floating_point():
-            raise TypeError(f"the {side}'s features must be floating point, got {features.dtype}: take activations")
+        _check_activations(features, f"the {side}'s features")
         if features.dim() < 2 or features.numel() == 0:
             raise ValueError(f"the {side}'s features must be (B, C, ...), not empty, got {tuple(features.shape)}")
     if student.shape != teacher.shape:
@@ -195,3 +205,18 @@ def _check_matching(student: Tensor, teacher: Tensor) -> None:
             f"{tuple(teacher.shape)} from the teacher: match channels with a regressor (HintRegressor), "
             "and sizes by pooling the larger map (F.adaptive_avg_pool2d)"
         )
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")

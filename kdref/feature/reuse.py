@@ -31,6 +31,9 @@ class ReusedClassifier(nn.Module):
         teacher_classifier: The teacher's last layer, from ``(B, D)`` to ``(B, C)``. It is copied: the teacher is
             neither changed nor frozen.
 
+    Raises:
+        TypeError: If one of the two is no module.
+
     Example:
         >>> import torch
         >>> teacher_classifier = nn.Linear(64, 10)
@@ -46,6 +49,9 @@ class ReusedClassifier(nn.Module):
     def __init__(self, projector: nn.Module, teacher_classifier: nn.Module) -> None:
         """Keep the projector, and a frozen copy of the classifier."""
         super().__init__()
+        for name, module in (("projector", projector), ("teacher_classifier", teacher_classifier)):
+            if not isinstance(module, nn.Module):
+                raise TypeError(f"{name} must be a module, got {type(module).__name__}")
         self.projector = projector
         self.classifier = _Frozen(teacher_classifier)
 
@@ -69,7 +75,14 @@ class ReusedClassifier(nn.Module):
 
         Returns:
             Logits, shape ``(B, C)``.
+
+        Raises:
+            TypeError: If the features are no floating-point tensor.
+            ValueError: If they have no features on axis 1.
         """
+        _check_activations(projected, "projected features")
+        if projected.dim() < 2:
+            raise ValueError(f"projected features must be (B, D) or (B, D, ...), got shape {tuple(projected.shape)}")
         logits: Tensor = self.classifier(projected.flatten(2).mean(dim=2) if projected.dim() > 2 else projected)
         return logits
 
@@ -99,3 +112,12 @@ class _Frozen(nn.Module):
     def train(self, mode: bool = True) -> "_Frozen":
         super().train(False)  # whatever the student's mode: dropout would blur the teacher's reading
         return self
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")

@@ -7,7 +7,9 @@ Needs only torch: copy this file into your project as it is.
 Shapes: B examples, C channels; maps are (B, C, H, W) or (B, C, L).
 """
 
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +77,8 @@ class ReviewFusion(nn.Module):
         mid_channels: The common width; the deepest student map's, but at most 512, if None.
 
     Raises:
-        ValueError: If there is no stage, their numbers differ, or a number of channels is not positive.
+        TypeError, ValueError: If there is no stage, their numbers differ, or a number of channels is not a positive
+            whole number.
 
     Example:
         >>> fusion = ReviewFusion([8, 16], [32, 64])
@@ -92,16 +95,17 @@ class ReviewFusion(nn.Module):
     ) -> None:
         """Build each stage's layers, with the authors' initial weights."""
         super().__init__()
+        for name, channels in (("student_channels", student_channels), ("teacher_channels", teacher_channels)):
+            if not isinstance(channels, Sequence):
+                raise TypeError(f"{name} must be one number for each stage, got {channels!r}")
+            _check_counts(**{f"{name}[{stage}]": count for stage, count in enumerate(channels)})
         if not student_channels or len(student_channels) != len(teacher_channels):
             raise ValueError(
                 f"needs channels for equally many stages, at least one, got {list(student_channels)} and "
                 f"{list(teacher_channels)}: choose which of the student's stages follows which of the teacher's"
             )
         width = min(512, student_channels[-1]) if mid_channels is None else mid_channels
-        if min(width, *student_channels, *teacher_channels) < 1:
-            raise ValueError(
-                f"channels must be at least 1, got {list(student_channels)}, {list(teacher_channels)} and {width}"
-            )
+        _check_counts(mid_channels=width)
         self.channels = list(student_channels)
         self.narrow = nn.ModuleList(self._normalised_conv(channels, width, 1) for channels in student_channels)
         self.mix = nn.ModuleList(nn.Conv2d(2 * width, 2, kernel_size=1) for _ in student_channels[:-1])
@@ -119,8 +123,11 @@ class ReviewFusion(nn.Module):
             Guesses, shape ``(B, teacher_channels[i], *sizes[i])``, in the order of the stages.
 
         Raises:
-            ValueError: If there is not one map, and one size, for each stage, or a map has not the stage's channels.
+            TypeError, ValueError: If there is not one floating-point map, and one size, for each stage, or a map has
+                not the stage's channels.
         """
+        for stage, maps in enumerate(_stages(student_maps)):
+            _check_activations(maps, f"the student's maps of stage {stage}")
         sizes = [maps.shape[2:] for maps in student_maps] if sizes is None else sizes
         self._check(student_maps, sizes)
         flat = student_maps[0].dim() == 3  # signals are images of height 1
@@ -151,22 +158,25 @@ class ReviewFusion(nn.Module):
         if [shape[1] if len(shape) in (3, 4) else None for shape in shapes] != self.channels:
             raise ValueError(f"expected maps (B, C, H, W) or (B, C, L), C in {self.channels}, got shapes {shapes}")
         axes = len(shapes[0]) - 2
+        if not all(isinstance(size, Sequence) for size in _stages(sizes)):
+            raise TypeError(f"sizes must hold maps.shape[2:] for each stage, got {sizes}")
         if [len(size) for size in sizes] != [axes] * len(shapes) or {len(shape) for shape in shapes} != {axes + 2}:
             raise ValueError(f"expected one size of {axes} numbers for each of {shapes}, got {[*map(tuple, sizes)]}")
 
 
+def _stages(items: object) -> Sequence[Any]:
+    if not isinstance(items, Sequence):
+        raise TypeError(f"expected one item for each stage, [first, ..., last], got {type(items).__name__}")
+    return items
+
+
 def _average_to(maps: Tensor, size: list[int]) -> Tensor:
-    if list(maps.shape[2:]) == size:
-        return maps
-    pools: dict[int, Callable[..., Tensor]]
-    pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-    return pools[len(size)](maps, size)
+    return maps if list(maps.shape[2:]) == size else F.interpolate(maps, size, mode="area")
 
 
 def _check_matching(student: Tensor, teacher: Tensor) -> None:
     for side, features in (("student", student), ("teacher", teacher)):
-        if not features.is_floating_point():
-            raise TypeError(f"the {side}'s features must be floating point, got {features.dtype}: take activations")
+        _check_activations(features, f"the {side}'s features")
         if features.dim() < 2 or features.numel() == 0:
             raise ValueError(f"the {side}'s features must be (B, C, ...), not empty, got {tuple(features.shape)}")
     if student.shape != teacher.shape:
@@ -175,3 +185,20 @@ def _check_matching(student: Tensor, teacher: Tensor) -> None:
             f"{tuple(teacher.shape)} from the teacher: match channels with a regressor (HintRegressor), "
             "and sizes by pooling the larger map (F.adaptive_avg_pool2d)"
         )
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
+
+
+def _check_counts(**counts: object) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        if int(value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -25,7 +25,8 @@ def rkd_distance_loss(
         d_{ij} = \|x_i - x_j\|, \quad \mu = \frac{1}{B(B-1)} \sum_{i \ne j} d_{ij}, \quad
         \ell(a, b) = \begin{cases} \frac12 (a - b)^2 & |a - b| \le 1 \\ |a - b| - \frac12 & \text{otherwise} \end{cases}
 
-    The mean leaves out the zeros of an example's distance to itself, else the loss depends on the batch size.
+    The mean leaves out the zeros of an example's distance to itself, else the loss depends on the batch size, as in
+    PaddleSlim's, whose mean is over all :math:`B^2`.
 
     Args:
         student_embeddings: :math:`x^s`, shape ``(B, D)``. Receives the gradient.
@@ -131,10 +132,18 @@ def _full_product(rows: Tensor, columns: Tensor) -> Tensor:  # (..., M, D), (...
 
 def _check_embeddings(student: Tensor, teacher: Tensor) -> None:
     for side, embeddings in (("student", student), ("teacher", teacher)):
-        if not embeddings.is_floating_point():
-            raise TypeError(f"the {side}'s embeddings must be floating point, got {embeddings.dtype}: take activations")
+        _check_activations(embeddings, f"the {side}'s embeddings")
         size = tuple(embeddings.shape)
         if len(size) != 2 or 0 in size:
             raise ValueError(f"the {side}'s embeddings must be (B, D), not empty, got {size}: use .flatten(1) on maps")
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")

@@ -10,6 +10,7 @@ Shapes: B examples, D features; student and teacher may differ in D.
 """
 
 import math
+import numbers
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ def similarity_preserving_loss(
 
     Returns:
         Scalar loss, no unit, in [0, 4/B], hence the usual weight of 3,000. Neither side's rotation, reflection or scale
-        matters. A row of zeros stays zero. Features beyond 1e18 overflow float32, which gives NaN.
+        matters. A row of zeros stays zero.
 
     Raises:
         TypeError: If the features are not floating point.
@@ -57,7 +58,7 @@ def similarity_preserving_loss(
     """
     _check_features(student_features, teacher_features)
     dtype = torch.promote_types(student_features.dtype, torch.float32)
-    rows = (x.flatten(1).to(dtype) for x in (student_features, teacher_features.detach()))
+    rows = (_largest_one(x.flatten(1).to(dtype)) for x in (student_features, teacher_features.detach()))
     student, teacher = (_unit_rows(_full_product(x, x)) for x in rows)
     return F.mse_loss(student, teacher)
 
@@ -78,7 +79,8 @@ def correlation_congruence_loss(
 
     with :math:`\hat x` the embedding at length 1. The order of the batch does not matter. It does in the widely copied
     "CC" of RepDistiller, which multiplies differences between student and teacher of neighbouring rows: another
-    quantity, for equal widths only, and not 0 for a rotated teacher.
+    quantity, for equal widths only, and not 0 for a rotated teacher. torchdistill's neither brings the rows to length 1
+    nor squares the differences: rows (1, 0) and (1, 1) against their double give 3.04 there, 0 here.
 
     Features far from zero have cosines near 1, which float32 cannot tell apart: with sd 1 (B 64, D 128) the gradient is
     off by 0.03 % at mean 10 and by 2 % at mean 100, and at mean 1000 value and gradient are rounding, off by more
@@ -106,10 +108,10 @@ def correlation_congruence_loss(
     Source: Peng et al. 2019, Section 3.3. The paper adds it to distillation by soft targets.
     """
     _check_features(student_embeddings, teacher_embeddings, vectors=True)
+    _check_numbers(gamma=gamma, order=order)
+    _check_counts(order=order)
     if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be positive and finite, got {gamma}: at 0 all correlations are 1")
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}: the power 0 alone is the same for all pairs")
     dtype = torch.promote_types(student_embeddings.dtype, torch.float32)
     weights = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
     sides = []
@@ -168,10 +170,14 @@ def probabilistic_transfer_loss(
     return (p * (p / q).log()).sum() / len(p)
 
 
+def _largest_one(rows: Tensor) -> Tensor:  # (B, D)
+    """Divided by the largest of all, a constant: the loss does not depend on the scale, and no product overflows."""
+    largest = rows.detach().abs().amax()
+    return rows / largest.masked_fill(largest == 0, 1.0)
+
+
 def _unit_rows(gram: Tensor) -> Tensor:  # (B, B)
     """Rows of length 1; zeros stay zeros."""
-    largest = gram.detach().amax()  # on the diagonal; a constant: the result does not depend on the scale
-    gram = gram / largest.clamp(min=torch.finfo(gram.dtype).tiny)  # so that no square overflows
     return gram * _inverse_roots(gram.square().sum(dim=1, keepdim=True))
 
 
@@ -199,10 +205,32 @@ def _check_features(student: Tensor, teacher: Tensor, *, vectors: bool = False) 
     kind, form = ("embeddings", "(B, D)") if vectors else ("features", "(B, ...)")
     hint = ": use .flatten(1) on maps" if vectors else ""
     for side, tensor in (("student", student), ("teacher", teacher)):
-        if not tensor.is_floating_point():
-            raise TypeError(f"the {side}'s {kind} must be floating point, got {tensor.dtype}: take activations")
+        _check_activations(tensor, f"the {side}'s {kind}")
         size = tuple(tensor.shape)
         if len(size) < 2 or 0 in size or (vectors and len(size) > 2):
             raise ValueError(f"the {side}'s {kind} must be {form}, not empty, got {size}{hint}")
     if len(student) != len(teacher):
         raise ValueError(f"student and teacher need the same examples, got {len(student)} and {len(teacher)} of them")
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
+
+
+def _check_numbers(**settings: object) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def _check_counts(**counts: object) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+        if int(value) < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")

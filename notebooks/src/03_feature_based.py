@@ -609,13 +609,16 @@ lab.quiz("03")
 # **Cost:** the teacher's maps take far more memory than its logits if you keep them, else one forward pass of the
 # teacher for each step; a regressor in training. SimKD alone costs at inference.
 #
-# **Copy it:** `python -m kdref copy feature` writes this lesson's files (`factors.py`, `flow.py`, `hints.py`,
-# `overhaul.py`, `reuse.py`, `review.py`), each of which needs only torch; `python -m kdref copy factors` writes one of
-# them, and `python -m kdref copy hint_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy feature` writes this lesson's files (`channels.py`, `factors.py`, `flow.py`,
+# `generation.py`, `hints.py`, `overhaul.py`, `reuse.py`, `review.py`), each of which needs only torch; `python -m kdref
+# copy factors` writes one of them, and `python -m kdref copy hint_loss` that function and what it calls.
 #
 # **Further reading:** [Kornblith et al. 2019](https://arxiv.org/abs/1905.00414), on comparing layers; [Tian et al.
 # 2020](https://arxiv.org/abs/1910.10699), whose appendix compares most of these methods; [Stanton et al.
-# 2021](https://arxiv.org/abs/2106.05945), on how little students copy.
+# 2021](https://arxiv.org/abs/2106.05945), on how little students copy. For segmentation and detection `kdref` has two
+# more losses: `channel_wise_loss`, soft targets over the places of each channel ([Shu et al.
+# 2021](https://arxiv.org/abs/2011.13256)), and `MaskedGeneration`, which guesses the teacher's map from a part of the
+# student's ([Yang et al. 2022](https://arxiv.org/abs/2205.01529)).
 #
 # **Next lesson:** [04](04_attention_based.ipynb), attention-based distillation: must the student see *what* the teacher
 # sees, or only *where* it looks?

@@ -18,7 +18,7 @@
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
 # **Files:** `kdref/relation/rkd.py` (distances and angles), `kdref/relation/similarity.py` (similarity, correlation,
-# neighbours), `kdref/relation/contrastive.py` (InfoNCE, CRD).
+# neighbours), `kdref/relation/contrastive.py` (InfoNCE) and `contrastive_memory.py` (CRD).
 #
 # **Papers:** [Passalis and Tefas 2018](https://arxiv.org/abs/1803.10837) (PKT), [Park et al.
 # 2019](https://arxiv.org/abs/1904.05068) (RKD), [Tung and Mori 2019](https://arxiv.org/abs/1907.09682) (SP), [Peng et
@@ -809,9 +809,9 @@ lab.quiz("05")
 # and neighbours, B³ for angles, K negatives × B for CRD, and its memory of two embeddings per training image. Measured:
 # `python -m kdref.lab.bench losses`.
 #
-# **Copy it:** `python -m kdref copy relation` writes this lesson's files (`contrastive.py`, `rkd.py`, `similarity.py`),
-# each of which needs only torch; `python -m kdref copy contrastive` writes one of them, and `python -m kdref copy
-# rkd_distance_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy relation` writes this lesson's files (`contrastive.py`, `contrastive_memory.py`,
+# `rkd.py`, `similarity.py`), each of which needs only torch; `python -m kdref copy rkd` writes one of them, and `python
+# -m kdref copy rkd_distance_loss` that function and what it calls.
 #
 # **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), which compares them all;
 # [Poole et al. 2019](https://arxiv.org/abs/1905.06922) on bounds of mutual information; [Tschannen et al.

@@ -198,7 +198,7 @@ def test_bad_input_is_named() -> None:
         value_relation(VALUES[:0])
     with pytest.raises(TypeError, match=r"attention must be floating point, got torch\.int64"):
         attention_score_loss(SCORES, TEACHER_SCORES.long())
-    with pytest.raises(TypeError, match=r"the mask must be boolean, True for real tokens, got torch\.int64"):
+    with pytest.raises(TypeError, match=r"the mask must be a boolean tensor, True for real tokens, got torch\.int64"):
         value_relation(VALUES, mask=MASK.long())
     with pytest.raises(ValueError, match=r"the mask must be \(B, L\) = \(3, 4\), got \(3, 2\)"):
         attention_relation_divergence(ROWS, TEACHER_ROWS, mask=MASK[:, :2])

@@ -132,7 +132,7 @@ def test_bad_input_is_named() -> None:
         Translator(5, 2)(STUDENT)
     with pytest.raises(ValueError, match=r"expected maps \(B, 3, H, W\) .* got shape \(4, 3\)"):
         Paraphraser(3, 2).reconstruction_loss(STUDENT[..., 0, 0])
-    with pytest.raises(ValueError, match="channels must be at least 1, got 3 and 0"):
+    with pytest.raises(ValueError, match="factor_channels must be at least 1, got 0"):
         Paraphraser(3, 0)
 
 

@@ -206,7 +206,7 @@ def test_bad_input_is_named() -> None:
         hint_loss(STUDENT[:, 0, 0, 0], TEACHER[:, 0, 0, 0])
     with pytest.raises(ValueError, match=r"expected features \(B, 5, \.\.\.\), got shape \(4, 3, 2, 5\)"):
         HintRegressor(5, 6)(STUDENT)
-    with pytest.raises(ValueError, match="channels must be at least 1, got 0 and 4"):
+    with pytest.raises(ValueError, match="student_channels must be at least 1, got 0"):
         HintRegressor(0, 4)
     with pytest.raises(ValueError, match=r"need 0 < eps < initial_variance < inf, got 1\.0 and 0\.5"):
         VariationalRegressor(3, 4, initial_variance=0.5, eps=1.0)

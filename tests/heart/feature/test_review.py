@@ -171,7 +171,7 @@ def test_bad_input_is_named() -> None:
         hierarchical_context_loss(STUDENT, TEACHER.long())
     with pytest.raises(ValueError, match=r"equally many stages, at least one, got \[3, 4\] and \[5\]"):
         ReviewFusion([3, 4], [5])
-    with pytest.raises(ValueError, match=r"channels must be at least 1, got \[3, 4\], \[5, 0\] and 4"):
+    with pytest.raises(ValueError, match=r"teacher_channels\[1\] must be at least 1, got 0"):
         ReviewFusion([3, 4], [5, 0])
     with pytest.raises(ValueError, match=r"C in \[3, 4, 5\], got shapes \[\(4, 5, 1, 1\)"):
         fusion()(MAPS[::-1])

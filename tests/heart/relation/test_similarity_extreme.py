@@ -31,11 +31,6 @@ def test_float32_is_wide_enough_for_any_scale(power: int) -> None:
             assert torch.autograd.grad(value, student)[0].isfinite().all()
 
 
-def test_similarities_that_overflow_are_nan_not_a_wrong_number() -> None:
-    for student, teacher in ((1e30 * STUDENT, TEACHER), (STUDENT, 1e30 * TEACHER)):
-        assert similarity_preserving_loss(student.float(), teacher.float()).isnan()
-
-
 def test_float32_is_wide_enough_for_rows_of_any_length() -> None:
     longer = STUDENT * torch.logspace(-30, 30, 7, dtype=torch.float64)[:, None]
     for loss in every()[1:]:

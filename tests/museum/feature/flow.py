@@ -269,3 +269,19 @@ class WithoutTheSlopes(RightTranslator):
     def __init__(self, student_channels: int, factor_channels: int) -> None:
         super().__init__(student_channels, factor_channels)
         self.encoder = nn.Sequential(nn.Conv2d(student_channels, factor_channels, 3, padding=1))
+
+
+@exhibit(
+    replaces=SELECTIVITY,
+    seen_in="kdref itself: F.normalize, whose squares overflow at 1e19 and whose eps is 1e-12",
+    killed_by=(
+        "heart/feature/test_input.py::test_a_scale_that_means_nothing_means_nothing_at_any_size[neuron_selectivity_loss]",
+    ),
+)
+def length_by_plain_squares(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """Channels of 1e30, or of 1e-30, become zeros, and two such networks agree."""
+    student, teacher = (
+        F.normalize(at_least_float32(maps).flatten(2), dim=2) for maps in (student_maps, teacher_maps.detach())
+    )
+    gap = student.mT @ student / student.shape[1] - teacher.mT @ teacher / teacher.shape[1]
+    return gap.square().sum(dim=(1, 2)).mean()

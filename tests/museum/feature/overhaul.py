@@ -15,9 +15,8 @@ RELU, MARGIN, OVERHAUL, BOUNDARY = (
 )
 REVIEW, FUSION = (f"kdref.feature.review:{name}" for name in ("hierarchical_context_loss", "ReviewFusion"))
 REUSED = "kdref.feature.reuse:ReusedClassifier"
-right_overhaul, right_boundary = overhaul.overhaul_loss, overhaul.activation_boundary_loss
-right_review, RightFusion = review.hierarchical_context_loss, review.ReviewFusion
-RightReused = reuse.ReusedClassifier  # all as they were before any swap
+right_overhaul, right_boundary = overhaul.overhaul_loss, overhaul.activation_boundary_loss  # as before any swap
+right_review, RightFusion, RightReused = review.hierarchical_context_loss, review.ReviewFusion, reuse.ReusedClassifier
 
 
 def overhaul_tests(*tests: str) -> tuple[str, ...]:
@@ -289,3 +288,13 @@ class LargestForAverage(RightReused):
 
     def classify(self, projected: Tensor) -> Tensor:
         return self.classifier(projected.flatten(2).amax(dim=2) if projected.dim() > 2 else projected)
+
+
+@exhibit(
+    replaces=BOUNDARY,
+    seen_in="kdref itself: a comparison with NaN is False, so a broken teacher was on the silent side",
+    killed_by=("heart/feature/test_input.py::test_every_function_passes[activation_boundary_loss-check_nan]",),
+)
+def nan_is_silent(student_features: Tensor, teacher_features: Tensor, *, margin: float = 1.0) -> Tensor:
+    """A NaN of the teacher's becomes a finite and plausible loss."""
+    return right_boundary(student_features, teacher_features.nan_to_num(nan=-1.0), margin=margin)

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.relation import contrastive
+from kdref.relation import contrastive, contrastive_memory
 from tests.museum import exhibit
 
-INFO_NCE, CRD, MEMORY = (
-    f"kdref.relation.contrastive:{name}" for name in ("info_nce_loss", "crd_loss", "ContrastiveMemory")
-)
-right_info_nce, right_crd, RightMemory = contrastive.info_nce_loss, contrastive.crd_loss, contrastive.ContrastiveMemory
+INFO_NCE = "kdref.relation.contrastive:info_nce_loss"
+CRD, MEMORY = (f"kdref.relation.contrastive_memory:{name}" for name in ("crd_loss", "ContrastiveMemory"))
+right_info_nce, right_crd = contrastive.info_nce_loss, contrastive_memory.crd_loss
+RightMemory = contrastive_memory.ContrastiveMemory
 
 
 def batch_tests(*tests: str) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def crd_with(noise: float, others: Tensor, scores: list, *, mean: bool = False, 
 
 def crd_parts(s: Tensor, t: Tensor, indices: Tensor, negatives: Tensor, memory, temperature: float) -> tuple:
     others = memory.groups[indices][:, None] != memory.groups[negatives]
-    log_mean = contrastive._log_mean_on_sphere(s.shape[1], 1 / temperature)
+    log_mean = contrastive_memory._log_mean_on_sphere(s.shape[1], 1 / temperature)
     scores = [
         guesses(*pair, indices, negatives, temperature) for pair in ((s, memory.teacher_bank), (t, memory.student_bank))
     ]
@@ -269,3 +269,18 @@ class WholePermutation(RightMemory):
 
     def draw(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         return torch.randperm(len(self.groups), generator=generator)[:count]
+
+
+@exhibit(
+    replaces=MEMORY,
+    seen_in="kdref itself: one row was written to all the indices",
+    killed_by=("heart/relation/test_input.py::test_an_update_needs_rows_for_each_index",),
+)
+class UpdateThatBroadcasts(RightMemory):
+    """A batch of one student and many indices: torch makes the rows up."""
+
+    @torch.no_grad()
+    def update(self, student_embeddings: Tensor, teacher_embeddings: Tensor, indices: Tensor) -> None:
+        rows = (len(indices), self.student_bank.shape[1])
+        student, teacher = (x[:1].expand(rows) for x in (student_embeddings, teacher_embeddings))
+        super().update(student, teacher, indices)

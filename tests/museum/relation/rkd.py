@@ -35,7 +35,7 @@ def cosines(rows: Tensor) -> Tensor:
 
 @exhibit(
     replaces=DISTANCE,
-    seen_in="PITFALLS 14: torch.cdist(x, x).mean()",
+    seen_in="PaddleSlim RKD; PITFALLS 14: torch.cdist(x, x).mean()",
     killed_by=killed_by("known_values_of_a_line_and_a_triangle", "both_match_the_definition"),
 )
 def diagonal_in_the_mean(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:

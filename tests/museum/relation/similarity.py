@@ -237,3 +237,22 @@ def root_of_zero(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Tens
 def teacher_not_detached(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:
     """The loss trains the teacher."""
     return transfer(student_embeddings, teacher_embeddings)
+
+
+@exhibit(
+    replaces=CORRELATION,
+    seen_in="torchdistill CCKDLoss: products for cosines, and torch.dist, whose square is missing",
+    killed_by=killed_by(
+        "known_values_of_two_examples", "rotation_and_scale_of_either_side_change_nothing_but_translation_does"
+    ),
+)
+def distance_of_kernels_of_products(
+    student_embeddings: Tensor, teacher_embeddings: Tensor, *, gamma: float = 0.4, order: int = 2
+) -> Tensor:
+    """PITFALLS 28: rows (1, 0) and (1, 1) against their double give 3.04, right 0."""
+    weights = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
+    student, teacher = (
+        sum(weight * gram(x) ** p for p, weight in enumerate(weights))
+        for x in (student_embeddings, teacher_embeddings.detach())
+    )
+    return torch.dist(student, teacher) / len(student_embeddings) ** 2
