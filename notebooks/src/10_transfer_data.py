@@ -26,16 +26,15 @@
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from sklearn.ensemble import ExtraTreesClassifier
 
 from kdref import lab
 from kdref.lab import data, experiments, models, report
-from kdref.lab.data.letters import LETTERS
 from kdref.lab.experiments import _transfer_images as images
 from kdref.lab.experiments import _transfer_letter as letters
 from kdref.lab.experiments import transfer_images, transfer_images_tuning, transfer_letter, transfer_letter_tuning
 from kdref.lab.report import style
 from kdref.lab.widgets.transfer_data import astray, made_explorer, made_figure, made_of
-from kdref.soft_targets import soft_target_loss
 from kdref.transfer_data import (
     activation_loss,
     batchnorm_statistics_loss,
@@ -155,9 +154,9 @@ assert right > 0.7
 print(f"{len(shown.x)} examples made of {len(few_x)}, right on more than 70 of 100 test letters: yes")
 
 # %% [markdown]
-# **The experiment.** 24 seeds; a seed picks the letters, the trees, the first weights and the order. Every student takes
-# the same 2,000 steps in batches of 250, however many examples there are. Weight decay, and for MUNGE $p$ and $s$, were
-# chosen on validation letters of two other seeds.
+# **The experiment.** 24 seeds; a seed picks the letters, the trees, the first weights and the order. Every student
+# takes the same 2,000 steps in batches of 250, however many examples there are. Weight decay, and for MUNGE $p$ and
+# $s$, were chosen on validation letters of two other seeds.
 
 # %%
 tuned = experiments.load("transfer_letter_tuning").groupby("arm")["accuracy"].mean()
@@ -185,7 +184,10 @@ for arm in ("labels | 1", "munge | 20"):
 
 # %% tags=["nbval-ignore-output"]
 against_labels = lab.compare(stored, baseline="labels | 1", metric="accuracy")
-report.comparison(against_labels, caption="accuracy on 15,000 letters, all 24 seeds; shown | how many times 1,000")
+report.comparison(
+    against_labels.loc[list(transfer_letter.ARMS)],
+    caption="accuracy on 15,000 letters, all 24 seeds; shown | how many times 1,000",
+)
 # %%
 copies = stored[stored["arm"].str.startswith("munge")]
 copies = copies.assign(times=copies["arm"].str.removeprefix("munge | ").astype(int))
@@ -205,7 +207,7 @@ report.figure(
     "accuracy against the number of MUNGE's examples: it rises from one to five thousand, and then hardly; from five "
     "thousand on it is above the line of labels alone and below that of the ensemble",
 )
-found = report.verdicts(stored, baseline="labels | 1")
+found = report.verdicts(stored, baseline="labels | 1").loc[list(transfer_letter.ARMS)[1:]]
 report.table(found)
 
 # %%
@@ -232,12 +234,20 @@ print("real letters, three for each labelled one, bring the student nearer to th
 #   are the wrong ones.
 # - **Fidelity is another thing:** three thousand real letters make a student that agrees with the ensemble more often
 #   than any of MUNGE's. They show the ensemble where it will be asked.
-# - **Try bagging and see it fail:** with trees on bootstrap samples the ensemble was no better than the network that
-#   learned the labels, in a first trial, and had nothing to teach. The paper compressed far better ensembles, about a
-#   thousand times smaller and faster, by its own account.
-#
-# The authors' size of gain belongs to their ensembles and their networks; what carries over is the order: real,
-# MUNGE, then a long gap, then the rest.
+# - **A teacher must know more.** Grow the trees on bootstrap samples (bagging), and each of them misses a third of the
+#   few letters: the ensemble is worse, and there is less to compress.
+
+# %%
+bagged = ExtraTreesClassifier(letters.TREES, bootstrap=True, random_state=BASE_SEED).fit(few_x.numpy(), few_y.numpy())
+whole = letters.ensemble(BASE_SEED)
+scores = [trees.score(split.test_x.numpy(), split.test_y.numpy()) for trees in (bagged, whole)]
+assert scores[0] < scores[1]
+print("with bagging the ensemble is right on fewer test letters: yes")
+
+# %% [markdown]
+# The paper compressed far better ensembles, about a thousand times smaller and faster, by its own account.
+# What carries over is the order of what one may show: MUNGE, then a long gap, then attributes drawn alone, then
+# uniform ones.
 #
 # ## 4. Why noise teaches little
 #
@@ -249,22 +259,23 @@ heard = means.loc[["munge | 100", "real | 3", "attributes alone | 100", "uniform
 report.table(heard, percent=["accuracy", "agreement", "confidence"])
 
 # %%
-assert heard.loc["munge | 100", "confidence"] > 0.9
+assert heard.loc["munge | 100", "confidence"] > 0.9 > 0.75 > heard.loc["real | 3", "confidence"]
 assert heard.loc["uniform | 100", "confidence"] < 0.25
 assert heard.loc["uniform | 100", "classes_named"] < 16 < 20 < heard.loc["attributes alone | 100", "classes_named"]
-print("of MUNGE's examples the ensemble is sure, of uniform ones it is not, and it names fewer letters: yes")
+print("of MUNGE's examples the ensemble is sure, of real ones less, of uniform ones not, and it names fewer: yes")
 
 # %% [markdown]
 # On uniform numbers the trees disagree: the share of the winner is below a quarter, and half of the alphabet hardly
 # comes up. Attributes drawn alone do name all letters, and still fail: the borders that matter run between likely
 # inputs, and there the student was shown nothing. So neither sureness nor variety alone makes a transfer set.
 #
-# Note that MUNGE's examples can be *too* near: of those the ensemble is as sure as of its own training letters. Real
-# ones, of which it is less sure, teach more of its function.
+# Note that MUNGE's examples can be *too* near: of those the ensemble is sure, of real ones much less. Those, where it
+# hesitates, brought the student nearer to its function.
 #
 # ## 5. No data at all
 #
-# In 2019 the question came back for networks: the teacher is there, its data are gone (private, lost, too large). A
+# In 2019 the question came back for networks: the teacher is there, its data are gone (private, lost, too large):
+# [data-free distillation](GLOSSARY.md#data-free-distillation). A
 # network can be differentiated, so it can *draw*: change the image until the teacher says what you want.
 #
 # The teacher here: a convolutional network with BatchNorm that learned 1,500 of MNIST's digits, cut to 10 × 10 pixels
@@ -278,7 +289,8 @@ assert (on_test == known.test_y).double().mean() > 0.88
 print("training images:", tuple(known.train_x.shape), "· the teacher is right on more than 88 of 100 test images: yes")
 
 # %% [markdown]
-# **DAFL** (Chen et al. 2019) trains a generator, from noise to images, with the frozen teacher as its only judge:
+# **DAFL** (Chen et al. 2019) trains a [generator](GLOSSARY.md#generator), from noise to images, with the frozen teacher
+# as its only judge:
 #
 # $$\underbrace{-\frac1B \sum_i \log p_i(\hat y_i)}_{\text{one-hot}} \;-\; 0.1\,\underbrace{\frac1n \sum |f|}_{
 # \text{activation}} \;+\; 5\,\underbrace{\sum_c \bar p_c \log \bar p_c}_{\text{information entropy}}$$
@@ -301,12 +313,13 @@ print("activation of (1, -2):", round(activation_loss(torch.tensor([[1.0, -2.0]]
 
 # %% [markdown]
 # **DeepInversion** (Yin et al. 2020) found what else a network gives away: each BatchNorm layer keeps the mean and
-# variance of what it was trained on. Images whose statistics differ are not the teacher's kind:
+# variance of what it was trained on, its
+# [running statistics](GLOSSARY.md#running-statistics). Images whose statistics differ are not the teacher's kind:
 #
 # $$\|\mu(x) - \hat\mu\|_2 + \|\sigma^2(x) - \hat\sigma^2\|_2$$
 #
 # There is no generator: the pixels themselves are optimised, with a
-# [total variation](GLOSSARY.md#total-variation) for smoothness.
+# [total variation](GLOSSARY.md#total-variation-of-an-image) for smoothness.
 
 # %%
 lab.show(batchnorm_statistics_loss)
@@ -331,7 +344,8 @@ optimizer = torch.optim.Adam(generator.parameters(), lr=0.01)
 
 
 def step_generator(batch):
-    drawn = generator(batch)
+    (numbers,) = batch
+    drawn = generator(numbers)
     logits = teacher(drawn)
     sure, balance = one_hot_loss(logits), information_entropy_loss(logits)
     statistics = watched.statistics_loss()  # of all BatchNorm layers, by hooks
@@ -367,6 +381,8 @@ with style.new_figure(9, 7.2, rows=len(shown), columns=8) as (figure, axes):
             ax.set_xticks([])
             ax.set_yticks([])
         axes[8 * row].set_ylabel(name, rotation=0, ha="right", va="center")
+rough = {name: total_variation_loss(pictures).item() for name, pictures in shown.items()}
+assert max(rough["training images"], rough["untrained"]) < rough["noise"]
 report.figure(
     figure,
     "eight images for each of six transfer sets: handwritten digits, coarser digits, noise, smooth blobs, strokes that "
@@ -395,10 +411,11 @@ for arm in ("other images", "generated (DAFL, statistics)"):
     print(f"{arm}: within five points of the stored run")
 
 # %% tags=["nbval-ignore-output"]
-against_noise = lab.compare(climbed, baseline="noise", metric="accuracy")
+order = list(transfer_images.ARMS)
+against_noise = lab.compare(climbed, baseline="noise", metric="accuracy").loc[order]
 report.comparison(against_noise, caption="accuracy on 1,500 test images, all 24 seeds")
 columns = ["agreement", "confidence", "classes_named", "seconds"]
-rungs = climbed.groupby("arm", sort=False)[["accuracy", *columns]].mean()
+rungs = climbed.groupby("arm")[["accuracy", *columns]].mean().loc[order]
 report.table(
     rungs[columns], percent=["agreement", "confidence"], caption="agreement with the teacher; what it says; cost"
 )
@@ -432,22 +449,22 @@ assert (untrained[drawn_rungs] == "helps").all()
 assert 0.1 < means["other images"] - means["generated (DAFL, statistics)"] < 0.3
 assert abs(means["other images"] - means["training images"]) < 0.03
 assert rungs.loc["generated (DAFL, statistics)", "seconds"] > 2 * rungs.loc["other images", "seconds"]
-print("every rung with images that the teacher judged beats noise and the untrained generator: yes, but see ZSKT")
+print("DAFL's images, with statistics or without, and inverted ones beat noise and an untrained generator's: yes")
 print("BatchNorm statistics lift DAFL's generator above all other rungs without data: yes")
 print("real images without labels are still more than ten points ahead, in less than half the time: yes")
 
 # %% [markdown]
 # - **Other images of the same kind, without labels,** are nearly as good as the training images. If you can get them,
 #   stop here.
-# - **The teacher's judgement matters.** DAFL and inversion are far above the generator that nobody trained, whose images
-#   are as smooth.
+# - **The teacher's judgement matters.** DAFL and inversion are far above the generator that nobody trained, whose
+#   images are smoother than noise, too (by total variation).
 # - **What the teacher gives away matters more.** With the BatchNorm statistics beside its losses DAFL's generator beats
 #   every other rung without data. This mixture is ours; later methods use it in other forms.
 # - **Another set** (scikit-learn's digits, enlarged) teaches more than noise and less than what the teacher draws
 #   itself, although these *are* digits: its strokes are of another kind.
-# - **ZSKT** did not get going here. Its authors give the student ten steps a batch and the pair 80,000 batches; ours has
-#   60. Read it as: too short for it. The same holds in part for all of them: 300 steps are few, and with more the gaps
-#   may narrow.
+# - **ZSKT** did not get going here. Its authors give the student ten steps a batch and the pair 80,000 batches; ours
+#   has 60. Read it as: too short for it. The same holds in part for all of them: 300 steps are few, and with more the
+#   gaps may narrow.
 # - **Labels are ahead of soft targets** on the training images: at 300 steps, lesson 02's patience. And the student's
 #   own BatchNorm keeps the statistics of what it was shown, so part of what noise costs is that.
 
@@ -473,9 +490,9 @@ print("labels ahead of soft targets on the same images, ZSKT behind DAFL, at thi
 # | DAFL, ZSKT | outputs, and the gradient through it | not possible |
 # | DeepInversion | gradient, and inside: BatchNorm statistics | not possible |
 #
-# So a *black box* leaves what 2006 had: find or make inputs near the real ones, and ask. Where only the class comes
-# back, hard labels remain. Whether one *may* is another question, which lesson 16 is to ask: most interfaces' terms
-# have something to say about models trained on their outputs.
+# So a [black box](GLOSSARY.md#black-box) leaves what 2006 had: find or make inputs near the real ones, and ask. Where
+# only the class comes back, hard labels remain. Whether one *may* is another question, which lesson 16 is to ask: most
+# interfaces' terms have something to say about models trained on their outputs.
 
 # %%
 queries = {"MUNGE, 5 times": 5 * letters.LABELLED, "noise on the ladder": images.STEPS * images.BATCH_SIZE}
@@ -551,9 +568,9 @@ lab.check("10.3", statistics_loss)
 
 # %% [markdown] tags=["exercise"]
 # **10.4 Repair.** DeepInversion's published code for small images has this in its loop: `if loss < best_loss:
-# best_loss, best = loss, x.data`. What it returns is not the best. Write it right: begin with a copy of `start`; in each
-# of `steps` rounds look at `loss(x)`, keep `x` if it is the least so far, then call `step(x)`, which changes `x` in
-# place.
+# best_loss, best = loss, x.data`. What it returns is not the best. Write it right: begin with a copy of `start`; in
+# each of `steps` rounds look at `loss(x)`, keep `x` if it is the least so far, then call `step(x)`, which changes `x`
+# in place.
 #
 # <details><summary>Hint</summary>What do x.data and x share?</details>
 
