@@ -1,6 +1,7 @@
 """MUNGE, checked against Algorithm 1 of Bucilă et al. 2006 in plain loops, and against what others got wrong."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -224,3 +225,11 @@ def test_bad_input_is_named(changed: dict[str, Any], error: type[Exception], mes
 def test_a_generator_of_another_device_is_named() -> None:
     with pytest.raises(ValueError, match=r"on cpu, the examples are on meta: use torch\.Generator\(device='meta'\)"):
         munge.__globals__["_check_generator"](generator(), torch.ones(3, 2, device="meta"))
+
+
+def test_twenty_copies_of_five_thousand_letters_take_seconds() -> None:
+    letters = torch.randint(16, (5000, 16), generator=generator(1)).float()
+    start = time.process_time()
+    found = made(letters, copies=20)
+    assert time.process_time() - start < 10
+    assert found.shape == (100_000, 16)

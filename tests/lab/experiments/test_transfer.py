@@ -9,6 +9,7 @@ from kdref.lab.experiments import _transfer_images as images
 from kdref.lab.experiments import _transfer_letter as letters
 from kdref.lab.experiments import transfer_images, transfer_images_tuning, transfer_letter, transfer_letter_tuning
 from kdref.lab.models import make
+from kdref.lab.training.batches import Batches
 
 RUNGS = [arm for arm in transfer_images.ARMS if arm != "labels"]
 
@@ -53,6 +54,24 @@ def test_the_ensemble_votes_and_knows_its_own_letters_by_heart() -> None:
     few = said[: letters.LABELLED]
     assert (few.argmax(dim=1) == split.train_y[: letters.LABELLED]).double().mean() > 0.995
     assert said[letters.LABELLED :].amax(dim=1).mean() < 0.8
+
+
+def test_students_of_the_letters_share_first_weights_and_the_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(step: object, model: nn.Module, batches: Batches, *_: object, epochs: int, **__: object) -> None:
+        weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+        seen.append((tuple(weights.tolist()), epochs * len(batches)))
+
+    monkeypatch.setattr(letters, "fit", look)
+    for arm in transfer_letter.ARMS:
+        kind, copies = arm.split(" | ")
+        x = torch.zeros(letters.LABELLED * (int(copies) + (kind == "real")), 16)
+        letters.taught(letters.Shown(x, torch.zeros(len(x), 26), 0.0), 3, decay=0.0)
+    assert len(set(seen)) == 1
+    assert seen[0][1] == letters.STEPS
+    with pytest.raises(ValueError, match="2000 steps are no whole number of epochs of 3 batches"):
+        letters.taught(letters.Shown(torch.zeros(750, 16), torch.zeros(750, 26), 0.0), 3, decay=0.0)
 
 
 def test_tuning_sees_no_test_letter() -> None:
