@@ -32,8 +32,13 @@ from kdref import lab
 from kdref.lab import data, experiments, models, report
 from kdref.lab.experiments import _transfer_images as images
 from kdref.lab.experiments import _transfer_letter as letters
-from kdref.lab.experiments import transfer_images, transfer_images_longer, transfer_images_tuning
-from kdref.lab.experiments import transfer_letter, transfer_letter_tuning
+from kdref.lab.experiments import (
+    transfer_images,
+    transfer_images_longer,
+    transfer_images_tuning,
+    transfer_letter,
+    transfer_letter_tuning,
+)
 from kdref.lab.report import style
 from kdref.lab.widgets.transfer_data import astray, made_explorer, made_figure, made_of
 from kdref.transfer_data import (
