@@ -79,7 +79,7 @@ print("on the letters that it was grown on, the ensemble says what the labels sa
 # So its outputs on these thousand are worth nothing: they *are* the labels. The trees have something of their own to
 # say only between the examples. The student must be shown other inputs. Which? The paper's obvious candidates:
 #
-# - **real ones** without labels: the best, if you have them;
+# - **real ones** without labels: what one would want, and may not have;
 # - **uniform**: each attribute anywhere in its range;
 # - **each attribute alone** (the paper's RANDOM): drawn from its own values, but independently of the other fifteen;
 # - **MUNGE**: near the examples there are.
@@ -229,10 +229,10 @@ assert found.loc["real | 3", "all seeds"] == "helps"
 assert nll.loc["real | 3", "all seeds"] == "hurts"
 gain = means.loc["munge | 100", "accuracy"] - means.loc["labels | 1", "accuracy"]
 gap = stored["teacher_accuracy"].mean() - means.loc["labels | 1", "accuracy"]
-assert 0.4 < gain / gap < 0.9
+assert 0.6 < gain / gap < 0.9
 assert means.loc["munge | 100", "accuracy"] - means.loc["munge | 5", "accuracy"] < 0.01
 print("five times as many examples or more, made by MUNGE, help: yes; uniform ones or attributes drawn alone hurt: yes")
-print("MUNGE brings more than 40 % of the way from labels alone to the ensemble: yes")
+print("MUNGE brings more than 60 % of the way from labels alone to the ensemble: yes")
 print("real letters, three for each labelled one, bring the student nearer to the ensemble than MUNGE's hundred: yes")
 
 # %% [markdown]
@@ -242,7 +242,7 @@ print("real letters, three for each labelled one, bring the student nearer to th
 #   are the wrong ones.
 # - **[Fidelity](GLOSSARY.md#fidelity) is another thing:** three thousand real letters help accuracy too, and make a
 #   student that agrees with the ensemble more often than MUNGE's hundred thousand do. It inherits the ensemble's habit
-#   of never being sure of new letters: its NLL is worse than that of labels alone.
+#   of being unsure of new letters: its NLL is worse than that of labels alone.
 # - **A teacher must know more.** Grow the trees on bootstrap samples (bagging), and each of them misses a third of the
 #   few letters: the ensemble is worse, and there is less to compress.
 
@@ -389,6 +389,7 @@ with style.new_figure(9, 7.2, rows=len(shown), columns=8) as (figure, axes):
             ax.imshow(picture[0].numpy(), cmap="gray_r")
             ax.set_xticks([])
             ax.set_yticks([])
+            ax.spines[:].set_visible(False)
         axes[8 * row].set_ylabel(name, rotation=0, ha="right", va="center")
 rough = {name: total_variation_loss(pictures).item() for name, pictures in shown.items()}
 assert max(rough["training images"], rough["untrained"]) < rough["noise"]
@@ -430,19 +431,28 @@ report.table(
 )
 
 # %%
-with style.new_figure(8.5, 4.6) as (figure, (ax,)):
-    for place, (name, row) in enumerate(rungs.iterrows()):
-        color, marker = style.COLORS[place % len(style.COLORS)], style.MARKERS[place % len(style.MARKERS)]
-        ax.scatter(row["seconds"], row["accuracy"], color=color, marker=marker, s=70, label=name)
-    ax.set(xlabel="seconds of processor time, student and images together", ylabel="accuracy", ylim=(0, 1))
+kinds = {"real": order[:3], "neither": order[3:6], "made of the teacher": order[6:]}
+lifted = {"labels": 8, "other images": -19, "untrained generator": -15, "generated (ZSKT)": 8}
+with style.new_figure(9, 4.6) as (figure, (ax,)):
+    for place, (kind, arms) in enumerate(kinds.items()):
+        color, marker = style.COLORS[place], style.MARKERS[place]
+        ax.scatter(
+            rungs.loc[arms, "seconds"], rungs.loc[arms, "accuracy"], color=color, marker=marker, s=70, label=kind
+        )
+        for arm in arms:
+            where = tuple(rungs.loc[arm, ["seconds", "accuracy"]])
+            ax.annotate(arm, where, xytext=(8, lifted.get(arm, -4)), textcoords="offset points")
+    ax.set(
+        xlabel="seconds of processor time, student and images together", ylabel="accuracy", ylim=(0, 1), xlim=(0, 7.5)
+    )
     style.percent_axis(ax.yaxis)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(loc="upper right")
 report.figure(
     figure,
     "accuracy against seconds: labels, training images and other images high at the left; generated with statistics "
     "below them at the right; DAFL and inversion lower; another set; noise, untrained generator and ZSKT lowest",
 )
-found = report.verdicts(climbed, baseline="noise")
+found = report.verdicts(climbed, baseline="noise").loc[[arm for arm in order if arm != "noise"]]
 report.table(found)
 
 # %%
@@ -476,7 +486,7 @@ print("real images without labels are still more than ten points ahead, in less 
 # - **ZSKT** did not get going here: against the untrained generator it is undecided. Its authors give the student ten
 #   steps a batch and the pair 80,000 batches; ours has 60. Read it as: too short for it.
 # - **Labels are ahead of soft targets** on the training images: at 300 steps, lesson 02's patience. And the student's
-#   own BatchNorm keeps the statistics of what it was shown, so part of what noise costs is that.
+#   own BatchNorm keeps the statistics of what it was shown, so part of what noise costs may be that.
 
 # %%
 assert means["labels"] > means["training images"]
@@ -498,12 +508,16 @@ assert (judged[["labels", "training images", "other images"]] == "helps").all()
 assert (judged[["another set", "noise"]] == "hurts").all()
 assert rounds["accuracy_4"].min() > rounds["accuracy_1"].min() + 0.05
 gaps = rounds.loc["other images"] - rounds.loc["generated (DAFL, statistics)"]
-assert gaps["accuracy_4"] < gaps["accuracy_1"]
+assert gaps["accuracy_4"] < 0.1 < gaps["accuracy_1"]
 assert longer["seed"].nunique() == 8
+assert abs(rounds.loc["labels", "accuracy_4"] - rounds.loc["training images", "accuracy_4"]) < 0.01
 print("real images, then the generator's, then another set and noise: with four times the steps too, yes")
-print("real images' lead over the generator's becomes smaller: yes")
+print("real images' lead over the generator's becomes smaller, and labels' lead over soft targets goes: yes")
 
 # %% [markdown]
+# So the order is not one of patience, but its size is: from no data at all, this student comes within ten points of
+# real images. Noise rises too, to where no one would use it.
+#
 # **Who claimed what.** DAFL: a student without data at 92.2 % on CIFAR-10. DeepInversion: images that look like
 # photographs, from an ImageNet network, and a student taught on them. Their generators and pixels are trained for
 # thousands of steps on GPUs; nothing here contradicts them.
