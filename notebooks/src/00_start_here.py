@@ -138,7 +138,7 @@ print("it gets at least six of these eight right: yes")
 # | 07 | [cross-modal](07_cross_modal.ipynb) | a student with a gyroscope learns from a teacher with an accelerometer |
 # | 08 | [self-distillation](08_self_distillation.ipynb) | born-again students, mutual learning, an averaged teacher |
 # | 09 | adversarial | a discriminator as the loss, and what it costs |
-# | 10 | transfer data | model compression of 2006, unlabelled data, no data at all |
+# | 10 | [transfer data](10_transfer_data.ipynb) | model compression of 2006, unlabelled data, no data at all |
 # | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | scaling laws | when to distil and when to train |
@@ -203,6 +203,10 @@ print("this lesson is in the table: yes")
 # - **08:** $f$ a fitted curve; $k$ kernel; $G$ how alike examples are, $\lambda$ an eigenvalue of it; $c$ penalty; $I$
 #   identity matrix; $S$ what turns labels $Y$ into fitted values, $T$ other targets; $a$ a weight of labels or of
 #   earlier answers; $\theta$ weights of a network, $d$ how slowly an average of them follows; $H$ entropy.
+# - **10:** $e$ an example, $e'$ its nearest neighbour, $e_a$ one of its attributes; $p$ probability of an exchange, $s$
+#   what divides the noise, $\sigma$ its standard deviation, $\mathcal N$ the normal distribution; $\hat y$ the
+#   teacher's choice, $f$ its features; $\mu$, $\sigma^2$ a batch's mean and variance, with a hat those that BatchNorm
+#   keeps.
 # - **11:** $L$ a loss; $w_s$, $w_h$, $w_c$ the weights of soft targets, labels and cosine; $h^s$, $h^t$ hidden states.
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$

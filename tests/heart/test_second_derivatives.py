@@ -19,6 +19,7 @@ from kdref import (
     soft_targets,
 )
 from kdref import sequence as of_sequences
+from kdref import transfer_data as of_data
 from tests import checks
 
 ROWS, TEACHER, LABELS = checks.randn(4, 5, seed=1), checks.randn(4, 5, seed=2), checks.labels_for(4, 5)
@@ -29,6 +30,7 @@ ATTENTION = checks.randn(2, 2, 3, 3, seed=7).softmax(-1)
 KEPT = language.sparse_teacher(TEACHER, k=2)
 DRAWN = language.sampled_teacher(TEACHER, k=3, generator=torch.Generator().manual_seed(8))
 SEQUENCES = of_sequences.enumerate_sequences(vocabulary=2, length=2)
+NORM = torch.nn.BatchNorm2d(3)
 MARKOV = of_sequences.markov_logits(checks.randn(2, seed=9), checks.randn(2, 2, seed=10), SEQUENCES)
 
 
@@ -100,6 +102,12 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
         ),
         (ROWS[0, :2], ROWS[:2, 2:4]),
     ),
+    "one_hot_loss": (lambda z: of_data.one_hot_loss(z), ROWS),
+    "activation_loss": (lambda f: of_data.activation_loss(f), ROWS),
+    "information_entropy_loss": (lambda z: of_data.information_entropy_loss(z), ROWS),
+    "zero_shot_generator_loss": (lambda s, t: of_data.zero_shot_generator_loss(s, t), (ROWS, TEACHER)),
+    "batchnorm_statistics_loss": (lambda x: of_data.batchnorm_statistics_loss(x, NORM), MAPS),
+    "total_variation_loss": (lambda x: of_data.total_variation_loss(x), MAPS),
 }
 SAY_WHY_NOT = {"on_policy_loss", "fused_linear_loss"}  # in their docstrings
 

@@ -1,8 +1,8 @@
 """Make the embedded files: ``python -m kdref.lab.data.build digits``.
 
 Each builder returns bytes that do not depend on the machine, so that a restored file has the hash it had. Nothing is
-downloaded: the sources come with packages of the test requirements, with seglearn for the smartwatch, and for the
-sentences with the source archive of vaderSentiment.
+downloaded: the sources come with packages of the test requirements, with seglearn for the smartwatch, for the
+sentences with the source archive of vaderSentiment, and for the letters with Debian's r-cran-mlbench.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import numpy as np
 
 from kdref.__main__ import exit_with
 from kdref.lab.data import FILES, data_folder
+from kdref.lab.data.build_letter import letter
 from kdref.lab.data.build_snippets import snippets
 from kdref.lab.data.build_watch import watch
 from kdref.lab.data.files import write_whole
@@ -50,6 +51,7 @@ BUILDERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "mnist5k": ("mnist5k.csv.gz", mnist5k),
     "watch": ("watch.npy", watch),
     "snippets": ("snippets.tsv.bz2", snippets),
+    "letter": ("letter.npy", letter),
 }
 
 

@@ -34,6 +34,11 @@ FILES = {
         restore="pip download --no-deps --no-binary :all: vaderSentiment==2.5, "
         "then python -m kdref.lab.data.build snippets in the same folder",
     ),
+    "letter.npy": DataFile(
+        sha256="b482d6de613d9f217986cfbda044f2f48568b00641bc3fb2f828138c16d895a1",
+        restore="apt-get download r-cran-mlbench (on Debian), "
+        "then python -m kdref.lab.data.build letter in the same folder",
+    ),
     "mnist5k-cnn2d-32.safetensors": DataFile(
         sha256="008d9d4e6b5b893bc432c87af99d52846f00c59a7a7b456d0be15c47fc07e8cc",
         restore="git checkout -- data/mnist5k-cnn2d-32.safetensors, or install kdref anew. "

@@ -265,7 +265,7 @@ def test_a_missing_file_is_named_and_the_command_restores_it(copied: Path) -> No
 def test_every_embedded_file_has_a_builder_that_gives_its_hash() -> None:
     built = {file for file, _ in build.BUILDERS.values()}
     assert built == {file for file in data.FILES if not file.endswith(".safetensors")}  # those are trained
-    for name in ("digits", "mnist5k"):  # test_lab_watch and test_lab_snippets hold the others
+    for name in ("digits", "mnist5k"):  # the tests of the others are in files of their own
         file, builder = build.BUILDERS[name]
         assert hashlib.sha256(builder()).hexdigest() == data.FILES[file].sha256
 
@@ -278,7 +278,7 @@ def test_a_source_that_changed_is_not_written(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match=r"'cats.npy': there are \['digits.npy', 'mnist5k"):
+    with pytest.raises(ValueError, match=r"'cats.npy': there are \['digits.npy', 'letter.npy'"):
         data.data_file("cats.npy")
     with pytest.raises(SystemExit):
         build.main(["cats"])
