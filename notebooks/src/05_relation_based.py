@@ -513,9 +513,9 @@ for arm in ("labels only", *helpful[1:], "CRD"):
 
 # %% [markdown]
 # - **Relations help:** distances, angles, similarity, correlation, neighbours and InfoNCE each beat tuned labels, by
-#   several points, each judged by itself: eight seeds are few for intervals as wide as eight comparisons ask for, and at
-#   some base seeds one of them then touches zero. The images without labels are worth something, and no class was named
-#   for them.
+#   several points, each judged by itself: eight seeds are few for intervals as wide as eight comparisons ask for, and
+#   at some base seeds one of them then touches zero. The images without labels are worth something, and no class was
+#   named for them.
 # - **CRD** stays far below soft targets; against labels only we claim nothing. Its heads and memory start at random,
 #   and 100 steps renew each of the 1,000 rows five times; the paper trains for 240 epochs.
 # - **Soft targets help far more.** Of the same teacher, on the same images, they also say *which* class each image is
