@@ -137,7 +137,7 @@ print("it gets at least six of these eight right: yes")
 # | 06 | [multi-teacher](06_multi_teacher.ipynb) | averaging probabilities and averaging logits are different things |
 # | 07 | [cross-modal](07_cross_modal.ipynb) | a student with a gyroscope learns from a teacher with an accelerometer |
 # | 08 | [self-distillation](08_self_distillation.ipynb) | born-again students, mutual learning, an averaged teacher |
-# | 09 | adversarial | a discriminator as the loss, and what it costs |
+# | 09 | [adversarial](09_adversarial.ipynb) | a discriminator as the loss, and what it costs |
 # | 10 | [transfer data](10_transfer_data.ipynb) | model compression of 2006, unlabelled data, no data at all |
 # | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
@@ -203,6 +203,9 @@ print("this lesson is in the table: yes")
 # - **08:** $f$ a fitted curve; $k$ kernel; $G$ how alike examples are, $\lambda$ an eigenvalue of it; $c$ penalty; $I$
 #   identity matrix; $S$ what turns labels $Y$ into fitted values, $T$ other targets; $a$ a weight of labels or of
 #   earlier answers; $\theta$ weights of a network, $d$ how slowly an average of them follows; $H$ entropy.
+# - **09:** $d$ a discriminator's score (a logit), $d^*$ the best one's, $D$ its probability, $\sigma(d)$ the sigmoid that
+#   makes one of the other; $P$, $Q$ the laws of teacher and student; $s$ the gradient of a log-density; $\delta$ what an
+#   attack adds to an input, $\epsilon$ its radius.
 # - **10:** $e$ an example, $e'$ its nearest neighbour, $e_a$ one of its attributes; $p$ probability of an exchange, $s$
 #   what divides the noise, $\sigma$ its standard deviation, $\mathcal N$ the normal distribution; $\hat y$ the
 #   teacher's choice, $f$ its features; $\mu$, $\sigma^2$ a batch's mean and variance, with a hat those that BatchNorm
