@@ -56,7 +56,7 @@ def discriminator_loss(
         TypeError, ValueError: If scores are no floating-point tensors, or empty.
 
     Example:
-        >>> discriminator_loss(torch.tensor([0.0, 0.0]), torch.tensor([50.0]))  # log 2 for the student's, 0 for the rest
+        >>> discriminator_loss(torch.tensor([0.0, 0.0]), torch.tensor([50.0]))  # log 2 of the student's, 0 of the rest
         tensor(0.6931)
 
     Source: Goodfellow et al. 2014, equation 1; Belagiannis et al. 2018, the adversarial loss.
@@ -164,8 +164,8 @@ def distribution_matching_loss(
         tensor([[-1.],
                 [-2.]])
 
-    Source: Yin et al. 2024, Section 3.2, without the noise levels and their weights. The authors' later code (DMD2) takes
-    half a mean squared error over all elements: a gradient D times smaller.
+    Source: Yin et al. 2024, Section 3.2, without the noise levels and their weights. The authors' code of DMD2
+    takes half a mean squared error over all elements: a gradient D times smaller.
     """
     _check_filled(samples=samples, student_score=student_score, teacher_score=teacher_score)
     if samples.dim() < 2 or not samples.shape == student_score.shape == teacher_score.shape:
@@ -227,10 +227,10 @@ class FeatureDiscriminator(nn.Module):
             TypeError, ValueError: If the features are no floating-point tensor, or their last axis is not num_features.
         """
         _check_activations(features, "features")
-        first = self.layers[0]
-        if features.dim() < 2 or features.shape[-1] != first.in_features:
-            raise ValueError(f"features must be (B, {first.in_features}), got {tuple(features.shape)}")
-        kept = features.to(first.weight.dtype).clone()  # what inference mode made can't be kept for the backward pass
+        first = next(self.parameters())  # (width, num_features)
+        if features.dim() < 2 or features.shape[-1] != first.shape[1]:
+            raise ValueError(f"features must be (B, {first.shape[1]}), got {tuple(features.shape)}: pool maps before")
+        kept = features.to(first.dtype).clone()  # what inference mode made can't be kept for the backward pass
         scores: Tensor = self.layers(kept).squeeze(-1)
         return scores
 

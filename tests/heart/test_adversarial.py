@@ -65,7 +65,8 @@ def test_distribution_matching_matches_the_definition() -> None:
 def test_the_feature_discriminator_matches_the_definition() -> None:
     network = grown()
     features = checks.randn(7, 3, seed=7)
-    weights = [(layer.weight.tolist(), layer.bias.tolist()) for layer in network.layers if hasattr(layer, "weight")]
+    numbers = [parameter.tolist() for parameter in network.parameters()]
+    weights = list(zip(numbers[::2], numbers[1::2], strict=True))
     expected = []
     for example in features.tolist():
         hidden = example
@@ -75,9 +76,10 @@ def test_the_feature_discriminator_matches_the_definition() -> None:
             if number < 2:
                 hidden = [h if h > 0 else 0.2 * h for h in hidden]
         expected.append(hidden[0])
-    assert_close(network(features).tolist(), expected, rtol=1e-9, atol=1e-12)
+    assert_close(network(features), torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
     assert [len(bias) for _, bias in weights] == [4, 4, 1]
-    assert FeatureDiscriminator(3).layers[2].weight.shape == (64, 64)
+    sizes = [tuple(parameter.shape) for parameter in FeatureDiscriminator(3).parameters()]
+    assert sizes[::2] == [(64, 3), (64, 64), (1, 64)]
 
 
 def test_known_values() -> None:
@@ -90,9 +92,10 @@ def test_known_values() -> None:
     # means, not sums: (log 4 + log 4/3)/2 for the student's two, log 2 for the teacher's three
     loss = discriminator_loss(torch.cat([fooled, found]), torch.zeros(3))
     assert loss.item() == pytest.approx((math.log(4) + math.log(4 / 3)) / 2 + math.log(2), rel=1e-6)
-    # differences -log 3 and log 3
-    loss = paired_discriminator_loss(torch.tensor([1 + math.log(3.0), 5.0]), torch.tensor([1.0, 5 + math.log(3.0)]))
-    assert loss.item() == pytest.approx((math.log(4) + math.log(4 / 3)) / 2, rel=1e-6)
+    # the teacher's less the student's: -log 3, log 3 and log 3
+    of_student = torch.tensor([math.log(3.0), 5.0, -2.0])
+    loss = paired_discriminator_loss(of_student, of_student + math.log(3.0) * torch.tensor([-1.0, 1.0, 1.0]))
+    assert loss.item() == pytest.approx((math.log(4) + 2 * math.log(4 / 3)) / 3, rel=1e-6)
     # (1 - 3)·2 + (0 - 1)·1 and (2 - 0)·4 + (1 - 1)·7, over two examples
     x, q, p = torch.tensor([[[2.0, 1.0], [4.0, 7.0]], [[1.0, 0.0], [2.0, 1.0]], [[3.0, 1.0], [0.0, 1.0]]])
     assert distribution_matching_loss(x, q, p).item() == 1.5

@@ -34,7 +34,8 @@ LOSSES = [
 
 
 def scored(features: Tensor) -> Tensor:
-    return adversarial.FeatureDiscriminator(CHANNELS, width=8).double()(features)
+    scores: Tensor = adversarial.FeatureDiscriminator(CHANNELS, width=8).double()(features)
+    return scores
 
 
 NETWORKS = [Call(adversarial, "FeatureDiscriminator", "e", how=scored, students=students) for students in (0, 1)]
@@ -173,7 +174,10 @@ def test_bad_shapes_are_named() -> None:
             r"got \(3, 2\), \(1, 2\) and \(3, 2\): a score is a",
         ),
         (lambda: distribution_matching_loss(rows, rows, rows[:, :1]), r"got \(3, 2\), \(3, 2\) and \(3, 1\)"),
-        (lambda: FeatureDiscriminator(2)(torch.zeros(3, 4)), r"features must be \(B, 2\), got \(3, 4\)"),
+        (
+            lambda: FeatureDiscriminator(2)(torch.zeros(3, 4)),
+            r"features must be \(B, 2\), got \(3, 4\): pool maps before",
+        ),
         (lambda: FeatureDiscriminator(2)(torch.zeros(2)), r"features must be \(B, 2\), got \(2,\)"),
         (lambda: FeatureDiscriminator(2)(torch.zeros(3, 2, 4, 4)), r"features must be \(B, 2\), got \(3, 2, 4, 4\)"),
     ]
@@ -183,7 +187,8 @@ def test_bad_shapes_are_named() -> None:
 
 
 def test_bad_sizes_of_a_discriminator_are_named() -> None:
-    for value in (2.0, "2", None, [2], torch.zeros(2)):
+    values: list[Any] = [2.0, "2", None, [2], torch.zeros(2)]
+    for value in values:
         with pytest.raises(TypeError, match="num_features must be a whole number, got"):
             FeatureDiscriminator(value)
         with pytest.raises(TypeError, match="width must be a whole number, got"):
@@ -194,7 +199,7 @@ def test_bad_sizes_of_a_discriminator_are_named() -> None:
         with pytest.raises(ValueError, match=f"width must be at least 1, got {number}"):
             FeatureDiscriminator(2, width=number)
     with pytest.raises(TypeError):
-        FeatureDiscriminator(2, 64)  # type: ignore[misc]
+        FeatureDiscriminator(2, 64)  # type: ignore[call-arg]
 
 
 def test_a_score_that_is_infinite_or_nan_is_not_hidden() -> None:
