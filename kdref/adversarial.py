@@ -56,7 +56,7 @@ def discriminator_loss(
         TypeError, ValueError: If scores are no floating-point tensors, or empty.
 
     Example:
-        >>> discriminator_loss(torch.tensor([0.0, 0.0]), torch.tensor([50.0]))  # log 2 for the student's, 0 for the rest
+        >>> discriminator_loss(torch.tensor([0.0, 0.0]), torch.tensor([50.0]))  # log 2 of the student's, 0 of the rest
         tensor(0.6931)
 
     Source: Goodfellow et al. 2014, equation 1; Belagiannis et al. 2018, the adversarial loss.
@@ -164,13 +164,13 @@ def distribution_matching_loss(
         tensor([[-1.],
                 [-2.]])
 
-    Source: Yin et al. 2024, Section 3.2, without the noise levels and their weights.
+    Source: Yin et al. 2024, Section 3.2, without the noise levels and their weights. The authors' code of DMD2
+    takes half a mean squared error over all elements: a gradient D times smaller.
     """
-    for name, tensor in (("samples", samples), ("student_score", student_score), ("teacher_score", teacher_score)):
-        _check_input(tensor, name)
-        if tensor.dim() < 2 or tensor.shape != samples.shape:
-            shapes = f"{tuple(tensor.shape)}, samples {tuple(samples.shape)}"
-            raise ValueError(f"{name} must be (B, ...), one row for each of the samples, got {shapes}")
+    _check_filled(samples=samples, student_score=student_score, teacher_score=teacher_score)
+    if samples.dim() < 2 or not samples.shape == student_score.shape == teacher_score.shape:
+        shapes = f"{tuple(samples.shape)}, {tuple(student_score.shape)} and {tuple(teacher_score.shape)}"
+        raise ValueError(f"samples and both scores must have one shape (B, ...), got {shapes}: a score is a vector too")
     dtype = torch.promote_types(samples.dtype, torch.float32)
     x, s_q, s_p = samples.to(dtype), student_score.to(dtype), teacher_score.to(dtype)
     return ((s_q - s_p).detach() * x).flatten(1).sum(dim=1).mean()
@@ -226,17 +226,17 @@ class FeatureDiscriminator(nn.Module):
         Raises:
             TypeError, ValueError: If the features are no floating-point tensor, or their last axis is not num_features.
         """
-        _check_input(features, "features")
-        first = self.layers[0]
-        if features.dim() < 2 or features.shape[-1] != first.in_features:
-            raise ValueError(f"features must be (B, {first.in_features}), got {tuple(features.shape)}")
-        f = features.clone() if features.is_inference() else features  # autograd may not keep what inference mode made
-        scores: Tensor = self.layers(f.to(first.weight.dtype)).squeeze(-1)
+        _check_activations(features, "features")
+        first = next(self.parameters())  # (width, num_features)
+        if features.dim() < 2 or features.shape[-1] != first.shape[1]:
+            raise ValueError(f"features must be (B, {first.shape[1]}), got {tuple(features.shape)}: pool maps before")
+        kept = features.to(first.dtype).clone()  # what inference mode made can't be kept for the backward pass
+        scores: Tensor = self.layers(kept).squeeze(-1)
         return scores
 
 
 def _scores(scores: Tensor, name: str) -> Tensor:
-    _check_input(scores, name)
+    _check_filled(**{name: scores})
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
@@ -247,13 +247,20 @@ def _check_same_shape(student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def _check_input(tensor: object, name: str) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {tensor.dtype}")
-    if tensor.numel() == 0:
-        raise ValueError(f"{name} must not be empty, got shape {tuple(tensor.shape)}: the mean of nothing is undefined")
+def _check_filled(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        _check_activations(tensor, name)
+        if tensor.numel() == 0:
+            raise ValueError(f"{name} must not be empty, got shape {tuple(tensor.shape)}: nothing has no mean")
+
+
+def _check_activations(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        hint = "take one of its tensors" if isinstance(value, tuple | dict) else "use torch.as_tensor"
+        fields = f" ({', '.join(f'.{key}' for key in value)})" if isinstance(value, dict) else ""
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}: {hint}{fields}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}: take activations")
 
 
 def _check_counts(**counts: object) -> None:
