@@ -122,18 +122,23 @@ def run_claims(options: argparse.Namespace) -> int:
 
 
 def run_constraints(options: argparse.Namespace) -> int:
-    """Install the newest versions that the requirements allow, run every check, and write them down if all pass."""
-    old = CONSTRAINTS.read_bytes()
+    """Install the newest versions that the requirements allow, run every check, and write them down if all pass.
+
+    With ``--no-venv`` nothing is installed: what is there is tried.
+    """
+    if not options.no_venv and in_venv():
+        print(f"This makes {VENV} anew, and the Python that runs this lives in it: say deactivate first.")
+        return 1
+    kept = CONSTRAINTS.read_bytes()
     CONSTRAINTS.write_text("# none: the newest are tried\n", encoding="utf-8")
     try:
         if not options.no_venv and VENV.exists():
             shutil.rmtree(VENV)
         code = run_test(options)
         if code == 0:
-            CONSTRAINTS.write_text(frozen(prepare(options)), encoding="utf-8")
+            kept = frozen(prepare(options)).encode()
     finally:
-        if CONSTRAINTS.read_text(encoding="utf-8").startswith("# none"):
-            CONSTRAINTS.write_bytes(old)
+        CONSTRAINTS.write_bytes(kept)
     return code
 
 
@@ -169,9 +174,14 @@ def prepare(options: argparse.Namespace) -> str:
     return str(python)
 
 
+def in_venv() -> bool:
+    """Whether the Python that runs this lives in the virtual environment."""
+    return Path(sys.prefix).resolve() == VENV.resolve()
+
+
 def make_venv() -> None:
     """Make the virtual environment, from nothing if another Python made the one that is there."""
-    if Path(sys.prefix).resolve() == VENV.resolve():  # this very Python lives in it
+    if in_venv():
         return
     try:
         import ensurepip  # noqa: F401  Debian keeps it in a package of its own

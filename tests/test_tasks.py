@@ -211,6 +211,19 @@ def test_new_constraints_are_written_only_if_all_passes(
     assert Path("constraints.txt").read_text() == ("new==1\n" if passes else "constraints.txt")
 
 
+def test_constraints_are_not_made_by_the_environment_that_they_make_anew(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare()
+    before = len(calls)
+    monkeypatch.setattr(sys, "prefix", str(tasks.VENV))
+    assert tasks.main(["constraints"]) == 1
+    assert "deactivate first" in capsys.readouterr().out
+    assert len(calls) == before
+    assert tasks.VENV.exists()
+    assert Path("constraints.txt").read_text() == "constraints.txt"
+
+
 def test_the_constraints_fit_the_requirements() -> None:
     root = Path(tasks.__file__).parent
     versions = dict(line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line)

@@ -420,8 +420,8 @@ against_labels = lab.compare(everything, baseline="labels", metric="accuracy")
 against_ensemble = lab.compare(everything, baseline="ensemble of 4", metric="accuracy")
 report.figure(
     report.intervals(against_labels, x_label="points against labels alone"),
-    "differences from labels alone: five methods and stopping early above zero, confidence and born-again at it, "
-    "longer far below",
+    "differences from labels alone: means of five methods and of stopping early above zero, confidence and born-again "
+    "at it, longer far below",
 )
 
 # %% tags=["nbval-ignore-output"]
@@ -447,12 +447,12 @@ assert against_copy.loc["shuffled", "verdict"] == "helps"
 print("each of the five gains more than peers and ensemble do: yes")
 
 # %% [markdown]
-# **Seen:** two methods help, each for one training or two, even with intervals as wide as fifteen comparisons ask for:
-# the virtual teacher, which has seen no image, and a teacher *without* its dark knowledge. Three more gain about as
-# much, and by itself each is clear of zero: class mates; progressive targets; averaged weights. The first four believe
-# no label entirely, the fifth averages what the net believed at different times: a likely reason why both pay with 30 %
-# wrong labels. Which wrong class the teacher finds likely is no help here: shuffled, it teaches better than whole.
-# Weighing examples by confidence alone does not help in this setting.
+# **Seen:** two methods help, each for one training or two, at every base seed that we tried and with intervals as wide
+# as fifteen comparisons ask for: the virtual teacher, which has seen no image, and a teacher *without* its dark
+# knowledge. Three more gain about as much, and by itself each is clear of zero: class mates; progressive targets;
+# averaged weights. The first four believe no label entirely, the fifth averages what the net believed at different
+# times: a likely reason why both pay with 30 % wrong labels. Which wrong class the teacher finds likely is no help
+# here: shuffled, it teaches better than whole. Weighing examples by confidence alone does not help in this setting.
 #
 # What does *not* help: another generation; twice as long, which by itself hurts (more time to learn wrong labels by
 # heart); and, next to the five, peers and the ensemble. And **stopped early** gains as well: a validation set with

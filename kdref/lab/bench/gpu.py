@@ -10,7 +10,7 @@ from torch import Tensor
 from kdref.lab.bench import inside, losses, peers, timing
 from kdref.lab.bench.peers import Loss
 from kdref.lab.bench.row import Row
-from kdref.lab.bench.vocabulary import dense, value_and_gradients
+from kdref.lab.bench.vocabulary import dense, layers, value_and_gradients
 from kdref.language import fused_linear_loss
 
 __all__ = ["KINDS", "NO_GPU", "SHAPES", "losses_table", "run", "vocabulary_table"]
@@ -70,8 +70,9 @@ def vocabulary_table(
     """The fused loss beside Liger-Kernel's and the dense form."""
     lines = []
     for shape in shapes:
+        tokens, width, teacher_width, words = shape
         for dtype in dtypes:
-            inputs = [_to(x, device, dtype) for x in _layers(*shape)]
+            inputs = [_to(x, device, dtype) for x in layers(tokens, width, words, teacher_width=teacher_width)]
             for name, (kind, mix, beta) in KINDS.items():
                 published = {} if beta is None else {"liger": partial(peers.liger, beta, compiled=True)}
                 forms: dict[str, Loss] = {
@@ -114,16 +115,6 @@ def _peak(call: Callable[[], object]) -> int:
     before = torch.cuda.memory_allocated()
     call()
     return torch.cuda.max_memory_allocated() - before
-
-
-def _layers(tokens: int, width: int, teacher_width: int, words: int) -> tuple[Tensor, ...]:
-    """Hidden states and output weights of both sides; logits have a standard deviation of about 2."""
-    generator = torch.Generator().manual_seed(0)
-    made = []
-    for size in (width, teacher_width):
-        made += [torch.randn(tokens, size, generator=generator)]
-        made += [torch.randn(words, size, generator=generator) * 2 / size**0.5]
-    return tuple(made)
 
 
 def _to(x: Tensor, device: str, dtype: torch.dtype) -> Tensor:

@@ -31,12 +31,13 @@ LEGEND = (
 )
 
 
-def layers(tokens: int, width: int, words: int) -> tuple[Tensor, ...]:
+def layers(tokens: int, width: int, words: int, *, teacher_width: int | None = None) -> tuple[Tensor, ...]:
     """A student's hidden states and output weight, and a teacher's; logits have a standard deviation of about 2."""
     generator = torch.Generator().manual_seed(0)
-    sizes = ((tokens, width), (words, width)) * 2
-    scales = (1.0, 2.0 / width**0.5) * 2
-    made = [torch.randn(*size, generator=generator) * scale for size, scale in zip(sizes, scales, strict=True)]
+    made = []
+    for size in (width, width if teacher_width is None else teacher_width):
+        made += [torch.randn(tokens, size, generator=generator)]
+        made += [torch.randn(words, size, generator=generator) * 2 / size**0.5]
     return tuple(made)
 
 

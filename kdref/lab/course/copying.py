@@ -15,6 +15,7 @@ from kdref import __version__
 __all__ = ["copy", "copyable", "extract"]
 
 HEART = Path(__file__).resolve().parents[2]
+Found = list[tuple[str, str | None]]  # files, and of each the one member asked for, if any
 
 
 def copy(name: str, *, to: Path, heart: Path = HEART) -> list[Path]:
@@ -108,14 +109,12 @@ def extract(source: str, name: str) -> str:
     return re.sub(r"\n{4,}", "\n\n\n", kept)
 
 
-def _look_up(name: str, heart: Path) -> list[tuple[str, str | None]]:
+def _look_up(name: str, heart: Path) -> Found:
     """The files asked for, and of each the one member asked for, if any."""
     names, name = copyable(heart), name.removesuffix(".py")
-    of_topic: list[tuple[str, str | None]] = [
-        (file, None) for file in names if file == name or file.partition(".")[0] == name
-    ]
-    of_file: list[tuple[str, str | None]] = [(file, None) for file in names if file.endswith(f".{name}")]
-    members: list[tuple[str, str | None]] = [
+    of_topic: Found = [(file, None) for file in names if file == name or file.partition(".")[0] == name]
+    of_file: Found = [(file, None) for file in names if file.endswith(f".{name}")]
+    members: Found = [
         (file, m) for file, public in names.items() for m in public if f".{file}.{m}".endswith(f".{name}")
     ]
     if of_topic:

@@ -73,6 +73,7 @@ def examine() -> Iterator[Finding]:
         _memory,
         _disk,
         _data,
+        _results,
         _encoder,
         _lessons,
         _speed,
@@ -153,8 +154,11 @@ def _data() -> Finding:
 
 
 def _results() -> Finding:
-    store = importlib.import_module("kdref.lab.experiments.store")
-    found = {name: store.verify(name) for name in store.names()}
+    try:
+        store = importlib.import_module("kdref.lab.experiments.store")
+        found = {name: store.verify(name) for name in store.names()}
+    except ImportError as error:
+        return Finding("results", f"not checked: {error}", "make course, or pip install -r requirements.txt")
     wrong = {name: problem for name, problem in found.items() if problem}
     if wrong:
         return Finding("results", f"missing or damaged: {', '.join(wrong)}", "; ".join(wrong.values()))

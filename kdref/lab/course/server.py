@@ -82,10 +82,12 @@ def _private_kernels() -> list[str]:
 
 
 def _holds_sockets(folder: Path) -> bool:
-    """Try one: its path may be too long (about 100 letters), or the disk may know no sockets."""
+    """Try one: the folder may be open to others, its path too long (about 100 letters), or the disk know no sockets."""
     path = folder / f"kernel-{uuid.uuid4()}-ipc-10"  # as long as those that Jupyter makes
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            return False
         with socket.socket(socket.AF_UNIX) as trial:
             trial.bind(str(path))
         path.unlink()

@@ -219,13 +219,10 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
     """A copy beside the target, under a name of its own, for as long as it takes to put it there."""
     from kdref.lab.data.files import temporary_beside
 
-    temporary = temporary_beside(target)
-    try:
+    with temporary_beside(target) as temporary:
         shutil.copyfile(source, temporary)
         os.chmod(temporary, 0o644)
         yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _put(temporary: Path, target: Path) -> bool:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +38,7 @@ FILES = {
     ),
     "letter.npy": DataFile(
         sha256="b482d6de613d9f217986cfbda044f2f48568b00641bc3fb2f828138c16d895a1",
-        restore="apt-get download r-cran-mlbench (on Debian), "
+        restore="apt-get download r-cran-mlbench, then dpkg-deb -x r-cran-mlbench_*.deb . (on Debian), "
         "then python -m kdref.lab.data.build letter in the same folder",
     ),
     "mnist5k-cnn2d-32.safetensors": DataFile(
@@ -91,17 +93,16 @@ def write_whole(path: Path, content: bytes) -> Path:
     Returns:
         The path.
     """
-    temporary = temporary_beside(path)
-    try:
+    with temporary_beside(path) as temporary:
         temporary.write_bytes(content)
         return temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
-def temporary_beside(path: Path) -> Path:
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
     """A name of this process's own beside a file, after clearing what killed processes have left there.
+
+    What is there at the end is deleted. Threads of one process have the same name: let only one write a file.
 
     Args:
         path: The file; its folder is made if need be.
@@ -113,4 +114,8 @@ def temporary_beside(path: Path) -> Path:
         writer = re.fullmatch(r"(\d+)\.tmp", left.name.removeprefix(f".{path.name}."))
         if writer and not psutil.pid_exists(int(writer[1])):
             left.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,17 +3,19 @@
 Lesson: notebooks/10_transfer_data.ipynb.
 """
 
+import string
+
 import numpy as np
 import torch
 
 from kdref.lab.data.files import data_file
-from kdref.lab.data.sets import Split
+from kdref.lab.data.sets import Split, shuffled
 
 __all__ = ["ATTRIBUTES", "LETTERS", "NAME", "SIZES", "letter"]
 
 NAME = "letter.npy"
 SIZES = (4000, 1000, 15000)  # train, validation, test
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = string.ascii_uppercase
 ATTRIBUTES = (
     "x of box",
     "y of box",
@@ -54,8 +56,6 @@ def letter(seed: int = 0) -> Split:
         letter: 4000 train, 1000 validation, 15000 test; inputs (16,), 26 classes
     """
     table = torch.from_numpy(np.load(data_file(NAME), allow_pickle=False))
-    table = table[torch.from_numpy(np.random.RandomState(seed).permutation(len(table)))]
-    packed, labels = table[:, :8], table[:, 8].long()  # two attributes in a byte
-    x = torch.stack([packed >> 4, packed & 15], dim=2).flatten(1).float() / 15
-    (train_x, validation_x, test_x), (train_y, validation_y, test_y) = x.split(SIZES), labels.split(SIZES)
-    return Split("letter", len(LETTERS), train_x, train_y, validation_x, validation_y, test_x, test_y)
+    packed = table[:, :8]  # two attributes in a byte
+    rows = torch.cat([torch.stack([packed >> 4, packed & 15], dim=2).flatten(1), table[:, 8:]], dim=1)
+    return shuffled("letter", rows, SIZES, (16,), classes=len(LETTERS), largest=15, seed=seed)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kdref.lab.data import mnist1d_generator
 from kdref.lab.data.files import FILES, data_file
 
-__all__ = ["Split", "digits", "mnist1d", "mnist1d_fresh", "mnist5k", "verify"]
+__all__ = ["Split", "digits", "mnist1d", "mnist1d_fresh", "mnist5k", "shuffled", "verify"]
 
 DIGITS_SIZES = (1000, 297, 500)  # train, validation, test
 MNIST5K_SIZES = (3000, 500, 1500)
@@ -72,7 +72,7 @@ def digits(seed: int = 0) -> Split:
         digits: 1000 train, 297 validation, 500 test; inputs (1, 8, 8), 10 classes
     """
     table = torch.from_numpy(np.load(data_file("digits.npy"), allow_pickle=False))
-    return _split("digits", table, DIGITS_SIZES, (1, 8, 8), largest=16, seed=seed)
+    return shuffled("digits", table, DIGITS_SIZES, (1, 8, 8), classes=10, largest=16, seed=seed)
 
 
 def mnist5k(seed: int = 0) -> Split:
@@ -94,7 +94,7 @@ def mnist5k(seed: int = 0) -> Split:
         >>> mnist5k()
         mnist5k: 3000 train, 500 validation, 1500 test; inputs (1, 28, 28), 10 classes
     """
-    return _split("mnist5k", _mnist5k_table(), MNIST5K_SIZES, (1, 28, 28), largest=255, seed=seed)
+    return shuffled("mnist5k", _mnist5k_table(), MNIST5K_SIZES, (1, 28, 28), classes=10, largest=255, seed=seed)
 
 
 def mnist1d(*, validation: int = 500) -> Split:
@@ -171,14 +171,31 @@ def verify() -> dict[str, str]:
     return result
 
 
-def _split(
-    name: str, table: Tensor, sizes: tuple[int, int, int], shape: tuple[int, ...], *, largest: int, seed: int
+def shuffled(
+    name: str,
+    table: Tensor,
+    sizes: tuple[int, int, int],
+    shape: tuple[int, ...],
+    *,
+    classes: int,
+    largest: int,
+    seed: int,
 ) -> Split:
-    """Shuffle rows of grey values and a label, and cut them into the three parts."""
+    """Shuffle rows of whole numbers and a label, and cut them into the three parts.
+
+    Args:
+        name: Of the data set.
+        table: A row per example, the label last.
+        sizes: Of train, validation and test.
+        shape: Of one input.
+        classes: How many there are.
+        largest: The number that becomes 1.
+        seed: Of the shuffling.
+    """
     table = table[torch.from_numpy(np.random.RandomState(seed).permutation(len(table)))]
     x, y = table[:, :-1].reshape(-1, *shape).float() / largest, table[:, -1].long()
     (train_x, validation_x, test_x), (train_y, validation_y, test_y) = x.split(sizes), y.split(sizes)
-    return Split(name, 10, train_x, train_y, validation_x, validation_y, test_x, test_y)
+    return Split(name, classes, train_x, train_y, validation_x, validation_y, test_x, test_y)
 
 
 @functools.lru_cache(maxsize=1)

@@ -22,12 +22,22 @@ def exchange(own: Tensor, other: Tensor, chosen: Tensor, noise: Tensor, local_va
 
 
 def _exchange(
-    own: Tensor, other: Tensor, chosen: Tensor, noise: Tensor, scale: float, *, new: bool = False, first: bool = False
+    own: Tensor,
+    other: Tensor,
+    chosen: Tensor,
+    noise: Tensor,
+    scale: float,
+    *,
+    new: bool = False,
+    centre: bool = False,
+    first: bool = False,
 ) -> Tensor:
     sd = (own - other).abs() * scale
     changed = torch.where(chosen, other + sd * noise[0], own)
     if new:
-        own, sd = changed, (changed - other).abs() * scale
+        sd = (changed - other).abs() * scale
+    if new or centre:
+        own = changed
     return torch.stack([changed, other if first else torch.where(chosen, own + sd * noise[1], other)])
 
 
@@ -41,6 +51,10 @@ _EXCHANGE_MISTAKES: dict[str, tuple[Any, str]] = {
     "the new value read": (
         lambda e, f, chosen, noise, s: _exchange(e, f, chosen, noise, 1 / s, new=True),
         "both are centred on what the other had before: keep the old values, and the deviation of them.",
+    ),
+    "the new value as the centre": (
+        lambda e, f, chosen, noise, s: _exchange(e, f, chosen, noise, 1 / s, centre=True),
+        "both are centred on what the other had before: keep the old values.",
     ),
     "only one of the two changed": (
         lambda e, f, chosen, noise, s: _exchange(e, f, chosen, noise, 1 / s, first=True),
@@ -195,7 +209,7 @@ EXERCISES: dict[str, Exercise] = {
         ),
         solution=statistics_loss,
         mistakes=_STATISTICS_MISTAKES,
-        remark="Six numbers of two channels are all it needs of the data: that is what BatchNorm gives away.",
+        remark="Two numbers a channel, mean and variance, are all it needs of the data: BatchNorm gives them away.",
     ),
     "10.4": Exercise(
         title="Repair: the best image, not the last",

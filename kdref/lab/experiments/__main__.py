@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def list_all() -> int:
     """A line per experiment, and a line for each whose file is damaged; 1 if there is one."""
-    problems = []
+    problems, width = [], max(map(len, store.names()))
     for name in store.names():
         summary = (importlib.import_module(f"kdref.lab.experiments.{name}").__doc__ or "").splitlines()[0]
         try:
@@ -52,7 +52,7 @@ def list_all() -> int:
         except store.StoredRunsError as error:
             problems.append(str(error))
             count = "no"
-        print(f"{name:12} {count:>5} runs stored   {summary}")
+        print(f"{name:{width}} {count:>5} runs stored   {summary}")
     for problem in problems:
         print(problem, file=sys.stderr)
     return int(bool(problems))

@@ -81,7 +81,7 @@ def load(name: str) -> "DataFrame":
 
 
 def provenance(name: str) -> dict[str, Any]:
-    """What made the stored runs: command, versions, processor, date, hash of the code; without the runs.
+    """What made the stored runs: command, versions, processor, hashes of code and runs; without the runs.
 
     Raises:
         ValueError: If there is no such experiment.
@@ -106,7 +106,7 @@ def read(name: str) -> dict[str, Any] | None:
             raise ValueError(f"it is of the experiment {stored['experiment']}")
         pairs(stored["runs"])  # each has a seed and an arm
         # files written before there was a hash of the runs have none
-        if stored.get("runs_sha256", _runs_hash(stored["runs"])) != _runs_hash(stored["runs"]):
+        if "runs_sha256" in stored and stored["runs_sha256"] != _runs_hash(stored["runs"]):
             raise ValueError("its runs are not those once written")
         stored["code_sha256"]
     except (ValueError, TypeError, LookupError) as error:  # not UTF-8 and not JSON are ValueErrors too

@@ -61,8 +61,7 @@ def replicate(run: Run, *, arms: Sequence[str], seeds: Sequence[int], jobs: int 
 
 def run_many(run: Run, pairs: Sequence[tuple[int, str]], *, jobs: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield a row for each (seed, arm) as soon as it is done, in any order: the parallel engine of ``replicate``."""
-    jobs = session.jobs() if jobs is None else session.workers(str(jobs))
-    jobs = min(jobs, len(pairs))  # a worker takes seconds to start
+    jobs = min(_workers(jobs), len(pairs))  # a worker takes seconds to start
     if jobs <= 1:
         return (_one(run, seed, arm) for seed, arm in pairs)
     import joblib
@@ -190,6 +189,13 @@ def _alive(parent: int) -> bool:
     import psutil
 
     return bool(psutil.pid_exists(parent))
+
+
+def _workers(jobs: int | None) -> int:
+    try:
+        return session.jobs() if jobs is None else session.workers(str(jobs))
+    except ValueError as error:
+        raise ValueError(f"jobs {error}" if jobs is not None else str(error)) from None
 
 
 def _one(run: Run, seed: int, arm: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 ``KDREF_PROGRESS=off`` hides the progress bars. Lesson: notebooks/00_start_here.ipynb.
 """
 
+import argparse
 import os
 from collections.abc import Callable
 
@@ -45,7 +46,7 @@ def jobs() -> int:
     """How many processes run seeds in parallel: ``KDREF_JOBS``, or one per processor.
 
     Raises:
-        ValueError: If ``KDREF_JOBS`` is not a whole number, or less than 1.
+        ValueError: If ``KDREF_JOBS`` is not a whole number from 1 to 10,000.
     """
     return _of_environment("KDREF_JOBS", workers, default=os.cpu_count() or 1)
 
@@ -73,6 +74,10 @@ def progress_on() -> bool:
     return os.environ.get("KDREF_PROGRESS") != "off"
 
 
+class _NumberError(argparse.ArgumentTypeError, ValueError):
+    """A value out of range; a command line shows its words too."""
+
+
 def _of_environment(variable: str, read: Callable[[str], int], *, default: int) -> int:
     text = os.environ.get(variable, "")
     try:
@@ -83,5 +88,5 @@ def _of_environment(variable: str, read: Callable[[str], int], *, default: int) 
 
 def _whole_number(text: str, smallest: int, largest: int) -> int:
     if not text.isdecimal() or len(text) > 20 or not smallest <= int(text) <= largest:
-        raise ValueError(f"must be a whole number from {smallest} to {largest:,}, got {text!r}")
+        raise _NumberError(f"must be a whole number from {smallest} to {largest:,}, got {text!r}")
     return int(text)

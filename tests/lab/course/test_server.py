@@ -122,6 +122,21 @@ def test_where_its_path_is_too_long_they_are_in_a_short_one_for_this_user_only(
 
 
 @needs_sockets
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o710])
+def test_where_others_may_open_the_folder_they_are_in_another(
+    short: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    runtime = short / "runtime"
+    runtime.mkdir()
+    runtime.chmod(mode)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(runtime))
+    assert server._private_kernels() == ["--KernelManager.transport=ipc"]
+    used = Path(os.environ["JUPYTER_RUNTIME_DIR"])
+    assert used != runtime
+    assert stat.S_IMODE(used.stat().st_mode) == 0o700
+
+
+@needs_sockets
 def test_a_disk_without_sockets_is_said_and_the_course_starts_all_the_same(
     short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

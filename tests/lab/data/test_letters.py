@@ -2,14 +2,13 @@
 
 import hashlib
 import io
-import lzma
 import shutil
-import struct
-import tarfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import rdata
 import torch
 
 from kdref.lab import data
@@ -59,37 +58,12 @@ def test_as_many_rows_stand_twice_as_the_datasheet_says() -> None:
     assert len(torch.cat([x, y[:, None] / 100], dim=1).unique(dim=0)) == 18_668
 
 
-def rda(columns: list[list[float]], labels: list[int], levels: list[str]) -> bytes:
-    """A data frame as R stores it: just the parts the reader knows."""
-
-    def text(value: str) -> bytes:
-        return struct.pack(">ii", 9, len(value)) + value.encode()
-
-    def symbol(value: str) -> bytes:
-        return struct.pack(">i", 1) + text(value)
-
-    attributes = struct.pack(">i", 2 | 1024) + symbol("levels") + struct.pack(">ii", 16, len(levels))
-    attributes += b"".join(map(text, levels)) + struct.pack(">i", 254)
-    factor = struct.pack(f">ii{len(labels)}i", 13 | 512, len(labels), *labels) + attributes
-    numbers = b"".join(struct.pack(f">ii{len(c)}d", 14, len(c), *c) for c in columns)
-    frame = struct.pack(">ii", 19 | 512, 1 + len(columns)) + factor + numbers
-    frame += struct.pack(">i", 2 | 1024) + struct.pack(">i", 255 | 256) + struct.pack(">ii", 16, 0)
-    frame += struct.pack(">i", 254)
-    return b"RDX2\nX\n" + bytes(12) + struct.pack(">i", 2 | 1024) + symbol("x") + frame + struct.pack(">i", 254)
-
-
-def deb(content: bytes) -> bytes:
-    """A Debian package that holds R's file."""
-    inner = io.BytesIO()
-    with tarfile.open(fileobj=inner, mode="w:xz") as opened:
-        info = tarfile.TarInfo(f"./{build_letter.INSIDE}")
-        info.size = len(content)
-        opened.addfile(info, io.BytesIO(content))
-    parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": inner.getvalue()}
-    archive = b"!<arch>\n"
-    for name, body in parts.items():
-        archive += f"{name:16}{0:<12}{0:<6}{0:<6}{0:<8}{len(body):<10}`\n".encode() + body + b"\n" * (len(body) % 2)
-    return archive
+def rda(path: Path, labels: list[str], levels: list[str]) -> str:
+    """A data frame in R's file: a factor, and sixteen columns of numbers. Its hash."""
+    columns = {f"x{i}": [float((i + k) % 16) for k in range(3)] for i in range(16)}
+    frame = pd.DataFrame({"letter": pd.Categorical(labels, categories=levels), **columns})
+    rdata.write_rda(path, {"LetterRecognition": frame}, compression="xz")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_builder_reads_the_package_in_the_folder_and_only_the_file_it_knows(
@@ -97,22 +71,20 @@ def test_the_builder_reads_the_package_in_the_folder_and_only_the_file_it_knows(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build_letter, "INSTALLED", tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"On Debian: apt-get download r-cran-mlbench"):
+    with pytest.raises(FileNotFoundError, match=r"On Debian: apt-get download r-cran-mlbench, then dpkg-deb -x"):
         build_letter.letter()
-    columns = [[float((i + k) % 16) for k in range(3)] for i in range(16)]
-    content = lzma.compress(rda(columns, [1, 26, 2], list(LETTERS)))
-    (tmp_path / "r-cran-mlbench_2.1-3-1_amd64.deb").write_bytes(deb(content))
+    path = tmp_path / build_letter.INSIDE
+    path.parent.mkdir(parents=True)
+    found = rda(path, ["A", "Z", "B"], list(LETTERS))
     with pytest.raises(ValueError, match=r"expected .*: take mlbench 2\.1"):
         build_letter.letter()
-    monkeypatch.setattr(build_letter, "SOURCE_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(build_letter, "SOURCE_SHA256", found)
     built = np.load(io.BytesIO(build_letter.letter()))
     assert built[:, 8].tolist() == [0, 25, 1]
     assert [value for byte in built[1, :8].tolist() for value in divmod(byte, 16)] == [(i + 1) % 16 for i in range(16)]
     with pytest.raises(ValueError, match="source package has changed"):
         build.build("letter", tmp_path)
-    wrong = lzma.compress(rda(columns, [1, 2, 1], ["yes", "no"]))
-    (tmp_path / "r-cran-mlbench_2.1-3-1_amd64.deb").write_bytes(deb(wrong))
-    monkeypatch.setattr(build_letter, "SOURCE_SHA256", hashlib.sha256(wrong).hexdigest())
+    monkeypatch.setattr(build_letter, "SOURCE_SHA256", rda(path, ["yes", "no", "yes"], ["yes", "no"]))
     with pytest.raises(ValueError, match=r"the classes are \['yes', 'no'\], expected the letters from A to Z"):
         build_letter.letter()
 

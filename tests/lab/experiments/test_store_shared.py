@@ -177,6 +177,11 @@ DAMAGES = {
 }
 
 
+def results() -> doctor.Finding:
+    """What the doctor finds of the stored runs."""
+    return next(finding for finding in doctor.examine() if finding.name == "results")
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named_by_the_error_the_list_and_the_doctor(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
@@ -186,7 +191,7 @@ def test_a_damaged_file_is_named_by_the_error_the_list_and_the_doctor(
     monkeypatch.setattr(response_losses, "run", quick)
     assert run() == 0
     assert command.main(["response_losses", "--jobs", "1"]) == 0
-    assert doctor._results() == doctor.Finding("results", "2 experiments, all runs as stored")
+    assert results() == doctor.Finding("results", "2 experiments, all runs as stored")
     path = store.results_file(NAME)
     path.write_bytes(DAMAGES[damage](path.read_text(encoding="utf-8")).encode(errors="surrogateescape"))
 
@@ -199,7 +204,7 @@ def test_a_damaged_file_is_named_by_the_error_the_list_and_the_doctor(
             f"experiments {NAME} --restart",
         ):
             assert words in str(caught.value)
-    finding = doctor._results()
+    finding = results()
     assert finding.value == f"missing or damaged: {NAME}"
     assert finding.remedy == str(caught.value)
 
@@ -221,15 +226,15 @@ def test_a_missing_file_an_unfinished_one_and_one_of_other_code_are_named_by_the
 ) -> None:
     monkeypatch.setattr(store, "names", lambda: [NAME])
     path = store.results_file(NAME)
-    assert f"{path} is missing. Restore it (git checkout" in doctor._results().remedy
+    assert f"{path} is missing. Restore it (git checkout" in results().remedy
     assert run("--seeds", "0", "1000") == 0
-    remedy = doctor._results().remedy
+    remedy = results().remedy
     assert f"{path} lacks 16 of 48 runs. Make them with: python -m kdref.lab.experiments {NAME}" in remedy
     assert run("--seeds", "2000", "3000") == 0  # more than wanted is no fault
-    assert doctor._results().remedy == ""
+    assert results().remedy == ""
     with monkeypatch.context() as patch:
         patch.setattr(store, "code_hash", lambda name: "of other code")
-        assert f"{path} was made by other code than what is here" in doctor._results().remedy
+        assert f"{path} was made by other code than what is here" in results().remedy
 
 
 def test_a_file_from_before_there_was_a_hash_of_the_runs_is_read(folder: Path) -> None:
@@ -257,7 +262,7 @@ def test_a_number_that_makes_no_sense_is_named(
     with pytest.raises(SystemExit) as end:
         command.main([NAME, *words])
     assert end.value.code == 2
-    assert f"error: argument {words[0]}: invalid" in capsys.readouterr().err.splitlines()[-1]
+    assert f"error: argument {words[0]}: must be a whole number from" in capsys.readouterr().err.splitlines()[-1]
     assert not (folder / "results").exists()
 
 

@@ -68,7 +68,7 @@ def test_who_is_alive_is_known_on_every_system(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("jobs", [0, -1, 10_001])
 def test_a_number_of_workers_that_makes_no_sense_is_refused(jobs: int) -> None:
-    with pytest.raises(ValueError, match=rf"must be a whole number from 1 to 10,000, got '{jobs}'"):
+    with pytest.raises(ValueError, match=rf"^jobs must be a whole number from 1 to 10,000, got '{jobs}'"):
         replicate(lambda seed, arm: {}, arms=["a"], seeds=[0], jobs=jobs)
     with pytest.raises(ValueError, match="whole number"):
         run_many(lambda seed, arm: {}, [(0, "a")], jobs=jobs)
