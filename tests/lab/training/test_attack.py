@@ -84,6 +84,15 @@ def test_the_attack_never_leaves_the_ball_nor_the_range(radius: float, seed: int
     assert torch.equal(found, X) == (radius == 0)
 
 
+def test_the_model_is_shown_no_pixel_that_there_is_not() -> None:
+    seen: list[Tensor] = []
+    model = noisy()
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    attack(model, radius=0.5, steps=3, generator=torch.Generator().manual_seed(0))
+    assert len(seen) == 3
+    assert all(0 <= x.min() < x.max() <= 1 for x in seen)
+
+
 def test_starts_are_drawn_all_over_the_ball_and_again_the_same() -> None:
     still = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     nn.init.zeros_(still[1].weight)  # no gradient: the start is all there is
