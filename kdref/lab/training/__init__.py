@@ -1,1 +1,1 @@
-"""Training and measuring: loop, batches, paired seeds, session, measurements, activations inside a network."""
+"""Training and measuring: loop, batches, paired seeds, session, measurements, attack, activations of a network."""
