@@ -30,7 +30,7 @@ from kdref.soft_targets import soft_target_loss
 TEACHER, STUDENT = "cnn1d-32", "mlp-64x32"
 FEATURES = 32  # of both
 BATCH_SIZE, EPOCHS, LEARNING_RATE = 50, 40, 1e-2
-TEMPERATURE = 4.0
+TEMPERATURE = 16.0  # chosen by ``adversarial_features_tuning``: the teacher is very sure of what it learnt from
 
 
 class Players(NamedTuple):
@@ -75,7 +75,7 @@ def teacher(seed: int, *, validation: int = 0) -> nn.Sequential:
 
 
 def features_of(model: nn.Sequential, x: Tensor) -> Tensor:
-    """All layers but the classifier: ``model.classifier`` makes logits of it."""
+    """All layers but the last, the classifier: ``model[-1]`` makes logits of them."""
     found: Tensor = model[:-1](x)
     return found
 
@@ -92,7 +92,9 @@ def known(seed: int, validation: int = 0) -> Known:
     split, model = few(seed, validation), teacher(seed, validation=validation)
     features = features_of(model, split.train_x)
     on_test = teacher_outputs(model, split.test_x)
-    return Known(split.train_x, split.train_y, model.classifier(features), features, split.test_x, split.test_y, on_test)
+    return Known(
+        split.train_x, split.train_y, model.classifier(features), features, split.test_x, split.test_y, on_test
+    )
 
 
 def real_features(kind: str, seed: int, validation: int = 0) -> Tensor:
@@ -125,7 +127,7 @@ def optimizers(those: Players, plan: Plan) -> tuple[Optimizer, Optimizer]:
 def discriminator_step(
     discriminator: nn.Module, optimizer: Optimizer, student_features: Tensor, teacher_features: Tensor
 ) -> Tensor:
-    """Change the discriminator alone: the student's features are detached, the student's own step leaves no gradient."""
+    """Change the discriminator alone: the features are detached, and what the student's step left behind is cleared."""
     loss = discriminator_loss(discriminator(student_features.detach()), discriminator(teacher_features))
     optimizer.zero_grad()
     loss.backward()
@@ -143,7 +145,7 @@ def played(plan: Plan, seed: int, *, validation: int = 0) -> dict[str, float]:
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         x, y, said, real = batch
         features = features_of(student, x)
-        logits = student.classifier(features)
+        logits = student[-1](features)
         loss = F.cross_entropy(logits, y)
         if not plan.labels:
             loss = soft_target_loss(logits, said, temperature=plan.temperature)

@@ -11,15 +11,15 @@ from kdref.lab.experiments.store import load
 
 SEEDS = (5000, 5001, 5002)
 VALIDATION = 1000
-TRICKS = {"weight": 0.3, "rate": 0.001, "decay": 0.01}  # of the discriminator
+TRICKS = {"weight": 0.3, "rate": 0.001, "decay": 0.001}  # of the discriminator
 SETTINGS: dict[str, tuple[float, ...]] = {
-    "labels | weight decay": (0.0, 0.1, 0.3, 1.0, 3.0),
-    "soft targets | temperature": (1.0, 2.0, 4.0, 8.0),
-    "soft targets | weight decay": (0.0, 0.1, 0.3, 1.0, 3.0),
-    "hints | weight": (1.0, 10.0, 100.0, 1000.0),
-    "discriminator | weight": (0.1, 0.3, 1.0, 3.0),
+    "labels | weight decay": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0),
+    "soft targets | temperature": (4.0, 8.0, 16.0, 32.0, 64.0),
+    "soft targets | weight decay": (0.0, 0.1, 0.3, 1.0),
+    "hints | weight": (10.0, 100.0, 1000.0, 10000.0, 100000.0),
+    "discriminator | weight": (0.03, 0.1, 0.3, 1.0),
     "discriminator | rate": (0.0001, 0.0003, 0.001, 0.003),
-    "discriminator | decay": (0.001, 0.01, 0.1, 1.0),
+    "discriminator | decay": (0.0, 0.0001, 0.001, 0.01, 0.1),
 }
 ARMS = tuple(f"{what} | {setting:g}" for what, settings in SETTINGS.items() for setting in settings)
 
