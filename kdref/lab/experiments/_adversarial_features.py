@@ -92,19 +92,17 @@ def known(seed: int, validation: int = 0) -> Known:
     split, model = few(seed, validation), teacher(seed, validation=validation)
     features = features_of(model, split.train_x)
     on_test = teacher_outputs(model, split.test_x)
-    return Known(
-        split.train_x, split.train_y, model.classifier(features), features, split.test_x, split.test_y, on_test
-    )
+    return Known(split.train_x, split.train_y, model[-1](features), features, split.test_x, split.test_y, on_test)
 
 
-def real_features(kind: str, seed: int, validation: int = 0) -> Tensor:
+def real_features(whose: str, seed: int, validation: int = 0) -> Tensor:
     """What the discriminator (or the hint) is shown beside each example as the teacher's features.
 
     "shuffled": they belong to other examples, once and for all. "untrained": those of a network of the teacher's kind
     that never learnt, normalised over all examples.
     """
     examples, draws = known(seed, validation), torch.Generator().manual_seed(seed)
-    match kind:
+    match whose:
         case "teacher":
             return examples.features
         case "shuffled":
@@ -112,7 +110,7 @@ def real_features(kind: str, seed: int, validation: int = 0) -> Tensor:
         case "untrained":
             with torch.no_grad():
                 return features_of(make(TEACHER, seed=500 + seed).train(), examples.x)
-    raise ValueError(f"no features are named {kind!r}")
+    raise ValueError(f"no features are named {whose!r}")
 
 
 def optimizers(those: Players, plan: Plan) -> tuple[Optimizer, Optimizer]:
