@@ -27,6 +27,7 @@ EXPERIMENTS = (
     "response_capacity",
     "response_balance",
     "relation_few_labels",
+    "adversarial_features",
 )
 
 
