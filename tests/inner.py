@@ -29,7 +29,7 @@ KINDS = {  # a letter for each kind of tensor
 }
 
 EMPTY_IS_FINE = {"margin_relu", "ContrastiveMemory", "HintRegressor", "VariationalRegressor", "Paraphraser"}
-EMPTY_IS_FINE |= {"Translator", "MaskedGeneration", "ReviewFusion", "ReusedClassifier"}
+EMPTY_IS_FINE |= {"Translator", "MaskedGeneration", "ReviewFusion", "ReusedClassifier", "FeatureDiscriminator"}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import kdref
 from kdref import (
+    adversarial,
     attention,
     cross_modal,
     feature,
@@ -108,6 +109,10 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
     "zero_shot_generator_loss": (lambda s, t: of_data.zero_shot_generator_loss(s, t), (ROWS, TEACHER)),
     "batchnorm_statistics_loss": (lambda x: of_data.batchnorm_statistics_loss(x, NORM), MAPS),
     "total_variation_loss": (lambda x: of_data.total_variation_loss(x), MAPS),
+    "discriminator_loss": (lambda s, t: adversarial.discriminator_loss(s, t), (ROWS[0], TEACHER)),
+    "student_adversarial_loss": (lambda s: adversarial.student_adversarial_loss(s), ROWS),
+    "paired_discriminator_loss": (lambda s, t: adversarial.paired_discriminator_loss(s, t), (ROWS, TEACHER)),
+    "distribution_matching_loss": (lambda x: adversarial.distribution_matching_loss(x.square(), TEACHER, ROWS), ROWS),
 }
 SAY_WHY_NOT = {"on_policy_loss", "fused_linear_loss"}  # in their docstrings
 
