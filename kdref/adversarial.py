@@ -198,7 +198,7 @@ class FeatureDiscriminator(nn.Module):
         >>> FeatureDiscriminator(16)(torch.zeros(8, 16)).shape
         torch.Size([8])
 
-    Source: Belagiannis et al. 2018, Section 3 (there 128, 256 and 128 units).
+    Source: Belagiannis et al. 2018, Section 3.
     """
 
     def __init__(self, num_features: int, *, width: int = 64) -> None:
