@@ -2,7 +2,7 @@
 
 Source: Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019,
 https://arxiv.org/abs/1905.00414; Song et al., "Feature Selection via Dependence Maximization", JMLR 13, 2012.
-Lesson: notebooks/15_fidelity.ipynb, first met in notebooks/03_feature_based.ipynb.
+Lesson: notebooks/15_fidelity.ipynb; lesson 03 meets it first.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: B examples, D features; ``...`` is any number of axes.
