@@ -60,6 +60,14 @@ def test_matching_pulls_a_generator_at_rest_towards_the_ring_and_leaves_the_teac
     assert there.made.grad.norm() < outside.made.grad.norm() / 3
 
 
+def test_both_laws_get_the_same_noise_before_their_scores_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    spreads = []
+    right = plane.score
+    monkeypatch.setattr(plane, "score", lambda x, centres, s: spreads.append((len(centres), s)) or right(x, centres, s))
+    plane.matching_loss(plane.players(0).generator, 0.3, draws())
+    assert spreads == [(plane.BATCH_SIZE, 0.3), (plane.MODES, pytest.approx((0.3**2 + plane.SPREAD**2) ** 0.5))]
+
+
 def test_the_saturating_loss_has_the_same_sign_and_hardly_a_slope_where_the_student_is_found_out() -> None:
     slopes = []
     for saturating in (False, True):
