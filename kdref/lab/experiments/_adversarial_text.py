@@ -81,14 +81,14 @@ def compare_texts(duel: Duel, asked: Tensor, own: Tensor, theirs: Tensor, *, mov
         duel.optimizer.zero_grad()
         paired_discriminator_loss(student_scores, teacher_scores).backward()
         duel.optimizer.step()
-    reward: Tensor = student_scores - teacher_scores
-    return reward.detach()
+    reward: Tensor = (student_scores - teacher_scores).detach()
+    return reward
 
 
 def advantages(reward: Tensor) -> Tensor:
     """A reward less the mean over the draws of its problem, ``(B,)``: the draws of a problem stand side by side."""
     each = reward.unflatten(0, (-1, DRAWS))
-    return (each - each.mean(dim=1, keepdim=True)).flatten()
+    return (each - each.mean(dim=1, keepdim=True)).flatten()  # type: ignore[no-any-return]
 
 
 def policy_loss(logits: Tensor, written: Tensor, advantage: Tensor) -> Tensor:

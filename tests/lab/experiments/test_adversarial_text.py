@@ -1,6 +1,7 @@
 """Text by reward: what the discriminator reads and trains, what the student's step is, and that arms are paired."""
 
 import copy
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ def short() -> Tensor:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A teacher that goes through the sums, a student that was never taught, and few problems."""
     monkeypatch.setattr(by_reward, "text", lambda seed: (ASKED, THEIRS))
-    monkeypatch.setattr(by_reward, "start", lambda seed: new(seed))
+    monkeypatch.setattr(by_reward, "start", functools.cache(new))  # one and the same, as in earnest
     monkeypatch.setattr(by_reward, "WARM_UP_STEPS", 3)
     monkeypatch.setattr(by_reward, "measured", lambda student, seed: {"accuracy": float(weights(student).sum()) + seed})
     monkeypatch.setattr(by_reward, "compared", lambda student, seed: {"forward": 0.0})
