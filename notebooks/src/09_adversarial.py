@@ -185,7 +185,8 @@ for name, loss in losses.items():
 
 # %%
 ends = {name: path(loss, 3.0)[-1][1].exp().item() for name, loss in losses.items()}
-assert ends["reverse KL"] > 1.3 and ends["discriminator"] < 0.7
+assert ends["reverse KL"] > 1.3
+assert ends["discriminator"] < 0.7
 print("humps 3 apart: reverse KL still covers both, the discriminator has chosen one: yes")
 
 # %% [markdown]
@@ -322,7 +323,7 @@ assert means.loc["discriminator", "seconds"] > 1.6 * means.loc["hints", "seconds
 assert means.loc["soft targets, longer", "seconds"] > means.loc["discriminator", "seconds"]
 blind = ["discriminator, shuffled", "discriminator, untrained teacher"]
 judge = stored[stored["arm"].isin(["discriminator", *blind])]
-for arm, row in lab.compare(judge, baseline="discriminator", metric="accuracy").loc[blind].iterrows():
+for _, row in lab.compare(judge, baseline="discriminator", metric="accuracy").loc[blind].iterrows():
     assert -0.02 < row["low"] < row["high"] < 0.02
 nll = report.verdicts(stored, baseline="soft targets", metric="nll", higher_is_better=False)["all seeds"]
 assert (nll[["discriminator", *blind, "hints", "soft targets, weight decay"]] == "helps").all()
@@ -462,17 +463,19 @@ report.table(found)
 rewarded = [arm for arm in order if arm.startswith("reward")]
 assert (found.loc[rewarded, "all seeds"] == "hurts").all()
 since_start = report.verdicts(written, baseline="the start")["all seeds"]
-assert since_start[base] == "helps" and since_start["reward, frozen"] == "hurts"
+assert since_start[base] == "helps"
+assert since_start["reward, frozen"] == "hurts"
 farther = report.verdicts(written, baseline="the start", metric="forward", higher_is_better=False)["all seeds"]
-assert (farther[rewarded] == "hurts").all() and farther[base] == "helps"
+assert (farther[rewarded] == "hurts").all()
+assert farther[base] == "helps"
 judges = lab.compare(written[written["arm"].isin(rewarded)], baseline="reward, shuffled", metric="accuracy")["verdict"]
 assert judges["reward, moving"] == "undecided"
 assert means.loc["reward, frozen", "reward"] > 0 > means.loc["reward, frozen", "reward_first"]
 assert means.loc["reward, moving", "reward"] < means.loc["reward, moving", "reward_first"]
 points = 100 * (means["accuracy"] - means.loc[base, "accuracy"])
-assert (
-    -2.5 < points["the start"] < -0.5 and -6.5 < points["reward, moving"] < -2 and -10 < points["reward, frozen"] < -4
-)
+assert -2.5 < points["the start"] < -0.5
+assert -6.5 < points["reward, moving"] < -2
+assert -10 < points["reward, frozen"] < -4
 assert means.loc["reward, moving", "seconds"] > 5 * means.loc[base, "seconds"]
 print("going on with the teacher's text helps; every kind of reward hurts, against it: yes")
 print("whether a moving judge's reward is better than rewards dealt out at random is undecided")
@@ -573,13 +576,16 @@ live = adversarial_generator.run(seed, "distribution matching")
 kept = drawn.query("seed == @seed and arm == 'distribution matching'").iloc[0]
 
 # %%
-assert abs(live["near"] - kept["near"]) < 0.2 and abs(live["modes"] - kept["modes"]) <= 2
+assert abs(live["near"] - kept["near"]) < 0.2
+assert abs(live["modes"] - kept["modes"]) <= 2
 compared = {name: lab.compare(drawn, baseline="adversarial", metric=name)["verdict"] for name in ("near", "modes")}
 assert compared["modes"]["distribution matching"] == compared["modes"]["adversarial, saturating"] == "undecided"
-assert means.loc["distribution matching", "modes"] > 6.5 and means.loc["adversarial", "modes"] > 6.5
+assert means.loc["distribution matching", "modes"] > 6.5
+assert means.loc["adversarial", "modes"] > 6.5
 assert compared["near"]["distribution matching"] == "hurts"
 assert means.loc["distribution matching", "seconds"] < 0.8 * means.loc["adversarial", "seconds"]
-assert compared["modes"]["adversarial, too strong"] == "hurts" and means.loc["adversarial, too strong", "modes"] < 5
+assert compared["modes"]["adversarial, too strong"] == "hurts"
+assert means.loc["adversarial, too strong", "modes"] < 5
 assert means.loc["distribution matching, little noise", "modes"] < 2
 print("a matched run, live: near the stored one")
 print("both ways find more than six of the eight modes, and which finds more is undecided: yes")
@@ -638,7 +644,8 @@ draws = torch.Generator().manual_seed(BASE_SEED)
 found = lab.pgd(plain, x, y, radius=0.1, step_size=0.0125, steps=20, generator=draws)
 says, says_then = plain(x).argmax(dim=1), plain(found).argmax(dim=1)
 shares = [(said == y).double().mean().item() for said in (says, says_then)]
-assert shares[0] > 0.9 and shares[1] < 0.65
+assert shares[0] > 0.9
+assert shares[1] < 0.65
 print("right on more than 90 of 100 clean images, on fewer than 65 of 100 attacked ones: yes")
 
 # %% tags=["nbval-ignore-output"]
@@ -719,8 +726,11 @@ assert against["labels, decay"]["robust teacher"] == "hurts"
 assert against["plain teacher, decay"]["robust teacher, decay"] == "helps"
 assert (against["labels, attacked"][trained[1:]] == "no useful difference").all()
 points = 100 * (means["robust_accuracy"] - means["robust_accuracy"]["labels"])
-assert 7 < points["robust teacher"] < 14 and points["plain teacher"] < 6 and points["robust teacher, choices"] < 4
-assert points["labels, decay"] > 10 and points["labels, attacked"] > 35
+assert 7 < points["robust teacher"] < 14
+assert points["plain teacher"] < 6
+assert points["robust teacher, choices"] < 4
+assert points["labels, decay"] > 10
+assert points["labels, attacked"] > 35
 print("the robust teacher's outputs on clean images help, more than a plain teacher's and more than its choices: yes")
 print("weight decay alone helps more than that; attacked images in training, by far more: yes")
 print("with attacked images a teacher, robust or plain, makes no useful difference: yes")
@@ -747,7 +757,9 @@ usual = lab.pgd(defended, x, y, **settings)
 better = lab.pgd(defended, x, y, **settings, loss=robust.margin)
 survived = [(defended(images).argmax(dim=1) == y).double().mean().item() for images in (usual, better)]
 hidden = robust.vanished(defended, x, y).double().mean().item()
-assert survived[0] > 0.75 and survived[1] < survived[0] - 0.25 and hidden > 0.75
+assert survived[0] > 0.75
+assert survived[1] < survived[0] - 0.25
+assert hidden > 0.75
 print("the usual attack fails on more than 75 of 100 images, the better one on many fewer: yes")
 print("images at which the gradient is zero in every pixel: more than 75 of 100")
 
@@ -765,7 +777,8 @@ print("against both attacks, 24 seeds: defensive distillation neither helps nor 
 report.table(both, percent=list(both))
 
 # %%
-assert both.loc["defensive distillation", "vanished"] > 0.85 and both.loc["labels", "vanished"] < 0.01
+assert both.loc["defensive distillation", "vanished"] > 0.85
+assert both.loc["labels", "vanished"] < 0.01
 print("zero gradients: at most images with the defence, at none without: yes")
 
 # %% [markdown]
