@@ -61,9 +61,13 @@ def test_matching_pulls_a_generator_at_rest_towards_the_ring_and_leaves_the_teac
 
 
 def test_both_laws_get_the_same_noise_before_their_scores_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    spreads = []
-    right = plane.score
-    monkeypatch.setattr(plane, "score", lambda x, centres, s: spreads.append((len(centres), s)) or right(x, centres, s))
+    spreads, right = list[tuple[int, float]](), plane.score
+
+    def look(x: Tensor, centres: Tensor, spread: float) -> Tensor:
+        spreads.append((len(centres), spread))
+        return right(x, centres, spread)
+
+    monkeypatch.setattr(plane, "score", look)
     plane.matching_loss(plane.players(0).generator, 0.3, draws())
     assert spreads == [(plane.BATCH_SIZE, 0.3), (plane.MODES, pytest.approx((0.3**2 + plane.SPREAD**2) ** 0.5))]
 
