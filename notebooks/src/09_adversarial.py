@@ -454,8 +454,9 @@ base = "goes on with the text"
 report.comparison(
     lab.compare(written, baseline=base, metric="accuracy").loc[order], caption="share of right sums, drawn text"
 )
-means = written.groupby("arm")[["accuracy", "forward", "reward_first", "reward", "seconds"]].mean().loc[order]
-report.table(means, percent=["accuracy"])
+columns = ["accuracy", "greedy", "forward", "reward_first", "reward", "seconds"]
+means = written.groupby("arm")[columns].mean().loc[order]
+report.table(means, percent=["accuracy", "greedy"], caption="greedy: right sums of the likeliest text")
 
 # %%
 found = report.verdicts(written, baseline=base).loc[[arm for arm in order if arm != base]]
@@ -468,8 +469,11 @@ assert since_start["reward, frozen"] == "hurts"
 farther = report.verdicts(written, baseline="the start", metric="forward", higher_is_better=False)["all seeds"]
 assert (farther[rewarded] == "hurts").all()
 assert farther[base] == "helps"
+print("going on with the teacher's text helps; every kind of reward hurts, against it: yes")
+
+# %%
 judges = lab.compare(written[written["arm"].isin(rewarded)], baseline="reward, shuffled", metric="accuracy")["verdict"]
-assert judges["reward, moving"] == "undecided"
+assert judges["reward, moving"] != "helps"
 assert means.loc["reward, frozen", "reward"] > 0 > means.loc["reward, frozen", "reward_first"]
 assert means.loc["reward, moving", "reward"] < means.loc["reward, moving", "reward_first"]
 points = 100 * (means["accuracy"] - means.loc[base, "accuracy"])
@@ -477,18 +481,23 @@ assert -2.5 < points["the start"] < -0.5
 assert -6.5 < points["reward, moving"] < -2
 assert -10 < points["reward, frozen"] < -4
 assert means.loc["reward, moving", "seconds"] > 5 * means.loc[base, "seconds"]
-print("going on with the teacher's text helps; every kind of reward hurts, against it: yes")
-print("whether a moving judge's reward is better than rewards dealt out at random is undecided")
+likeliest = report.verdicts(written, baseline=base, metric="greedy")["all seeds"]
+assert (likeliest[rewarded] == "helps").all()
+print("that a moving judge's reward is better than rewards dealt out at random is not shown: yes")
+print("of likeliest text, every kind of reward has more right sums, the shuffled one too: yes")
 print("the frozen judge comes to prefer the student's text to the teacher's, while right sums become fewer: yes")
 
 # %% [markdown]
-# - **The teacher's text is worth more.** Eighty more steps of reading gain a point and a half; eighty steps by reward
-#   lose four against them, and take ten times as long.
+# - **The teacher's text is worth more**, by what the student draws. Eighty more steps of reading gain a point and a
+#   half; eighty steps by reward lose four against them, and take ten times as long.
 # - **The reward says too little here.** Dealt out to the wrong texts it does no worse: the steps, not the judge, move
 #   the student. One number for a whole text, from a judge that is hardly surer than a guess, is little to learn from.
-# - **Frozen, the judge is exploited:** at the end it *prefers* the student's text, and that text is worse by seven
-#   points of a hundred, and farther from the teacher's: [reward hacking](GLOSSARY.md#reward-hacking). The moving judge
-#   sees through it (its preference falls), and still can't teach.
+# - **Frozen, the judge is exploited:** at the end it *prefers* the student's text, and that text is worse by six points
+#   of a hundred, and farther from the teacher's: [reward hacking](GLOSSARY.md#reward-hacking). The moving judge sees
+#   through it (its preference falls), and still can't teach.
+# - **Look twice.** Of the *likeliest* text the opposite holds: with every reward, shuffled or not, more sums are right
+#   than with the teacher's text. This teacher slips; who drifts away from it, in whatever direction, may slip less
+#   where it is surest. That is no success of the judge, whose aim is to make the student like the teacher.
 # - **Scale and task differ.** GAD's authors train models of billions of parameters on open questions, where many
 #   answers are good and none is *the* one, and warm the judge up first; without warm-up their student came out no
 #   better than with the teacher's text alone (49.0 against 49.2, by a judge's marks). A frozen judge was exploited
@@ -595,8 +604,9 @@ print("a discriminator that is too quick loses modes; so does matching with litt
 # %% [markdown]
 # - **Neither drops modes** when it is well set: seven and a half of eight, in the mean. That a GAN drops modes and
 #   matching does not, we could not show here.
-# - **The discriminator is sharper:** eight of ten of its points lie on a mode, of matching's one in two. A network that
-#   is continuous must put points between; the judge presses harder on these than blurred scores do.
+# - **The discriminator is sharper, at this budget:** eight of ten of its points lie on a mode, of matching's one in
+#   two. A network that is continuous must put some between. More steps would sharpen both, so we claim nothing beyond
+#   1,000.
 # - **Both can be ruined by one setting:** a judge that is too quick, and scores without large noise, which see only the
 #   nearest mode.
 # - **The saturating form** did as well here as the usual one: this judge is never sure enough for it to stall.
