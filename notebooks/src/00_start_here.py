@@ -204,8 +204,9 @@ print("this lesson is in the table: yes")
 #   identity matrix; $S$ what turns labels $Y$ into fitted values, $T$ other targets; $a$ a weight of labels or of
 #   earlier answers; $\theta$ weights of a network, $d$ how slowly an average of them follows; $H$ entropy.
 # - **09:** $d$ a discriminator's score (a logit), $d^*$ the best one's, $D$ its probability, $\sigma(d)$ the sigmoid
-#   that makes one of the other; $P$, $Q$ the laws of teacher and student; $s$ the gradient of a log-density; $\delta$
-#   what an attack adds to an input, $\epsilon$ its radius.
+#   that makes one of the other; $w$ the weight of its loss, $f$ features; $P$, $Q$ the laws of teacher and student; $s$
+#   the gradient of a log-density; $\mathcal N$ the normal distribution, $\mu$, $\sigma$ its mean and deviation;
+#   $\delta$ what an attack adds to an input.
 # - **10:** $e$ an example, $e'$ its nearest neighbour, $e_a$ one of its attributes; $p$ probability of an exchange, $s$
 #   what divides the noise, $\sigma$ its standard deviation, $\mathcal N$ the normal distribution; $\hat y$ the
 #   teacher's choice, $f$ its features; $\mu$, $\sigma^2$ a batch's mean and variance, with a hat those that BatchNorm
