@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from kdref.lab.data import sums
 from kdref.lab.experiments import _adversarial_text as by_reward
-from kdref.lab.experiments import _sequence, adversarial_text, adversarial_text_tuning
+from kdref.lab.experiments import _sequence, adversarial_text, adversarial_text_beyond, adversarial_text_tuning
 from kdref.lab.models.causal_transformer import CausalTransformer, up_to_end
 
 ASKED = sums.problems(64, length=_sequence.LENGTH, seed=1)
@@ -222,3 +222,5 @@ def test_settings_come_from_other_seeds(monkeypatch: pytest.MonkeyPatch) -> None
     assert {adversarial_text_tuning.chosen(arm) for arm in REWARDED} == {(1e-4, 80)}
     adversarial_text_tuning.chosen.cache_clear()
     assert not {seed // 1000 for seed in adversarial_text_tuning.SEEDS} & {0, 1, 2}
+    assert adversarial_text_beyond.SEEDS == adversarial_text_tuning.SEEDS
+    assert not set(adversarial_text_beyond.ARMS) & set(adversarial_text_tuning.ARMS)
