@@ -37,4 +37,4 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    print(write_whole(FILE, text().encode()), "written,", len(rows()), "exhibits")
+    print(write_whole(FILE, text().encode("utf-8")), "written,", len(rows()), "exhibits")

@@ -38,7 +38,9 @@ def squares_of_raw_logits(student_logits: Tensor, teacher_logits: Tensor, temper
     return (rows * mask).sum() / mask.sum()
 
 
-def weights_of_another_order(student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor) -> Tensor:
+def weights_of_another_order(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, mask: Tensor
+) -> Tensor:
     """A weight for each example, taken by its place in the batch: the loader has shuffled meanwhile."""
     weights = mask * torch.tensor([0.5, 1.5], dtype=mask.dtype).repeat(len(mask))[: len(mask)]
     rows = kl_divergence(student_logits, teacher_logits, temperature=temperature)
