@@ -28,7 +28,8 @@ EXAMPLES = math.prod(IMAGES)
 class Call:
     """A function and its tensors, a letter each.
 
-    z: logits of one network, (B, C); k: of several, (K, B, C); g: a gate, (B, K); y: labels, m: a selection, (B,).
+    z: logits of one network, (B, C); k: of several, (K, B, C); p: probabilities of one, (B, C); g: a gate, (B, K);
+    y: labels, m: a selection, (B,).
     """
 
     module: ModuleType
@@ -59,13 +60,15 @@ class Call:
         return [value if i == index else tensor for i, tensor in enumerate(self.rows())]
 
     def floating(self) -> list[int]:
-        return [index for index, kind in enumerate(self.tensors) if kind in "zkg"]
+        return [index for index, kind in enumerate(self.tensors) if kind in "zkgp"]
 
 
 def _images(kind: str, seed: int) -> Tensor:
     count, height, width = IMAGES
     if kind == "z":
         return checks.randn(count, CLASSES, height, width, seed=seed, scale=2.0)
+    if kind == "p":
+        return checks.randn(count, CLASSES, height, width, seed=seed, scale=2.0).softmax(dim=1)
     if kind == "k":
         return checks.randn(NETWORKS, count, CLASSES, height, width, seed=seed, scale=2.0)
     if kind == "y":
@@ -77,7 +80,7 @@ def _images(kind: str, seed: int) -> Tensor:
 
 
 def _flat(kind: str, tensor: Tensor) -> Tensor:
-    if kind == "z":
+    if kind in "zp":
         return tensor.movedim(1, -1).reshape(EXAMPLES, CLASSES)
     if kind == "k":
         return tensor.movedim(2, -1).reshape(NETWORKS, EXAMPLES, CLASSES)

@@ -16,14 +16,16 @@
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
 # **Files:** `kdref/feature/hints.py`, `kdref/feature/factors.py`, `kdref/feature/flow.py`, `kdref/feature/overhaul.py`,
-# `kdref/feature/review.py`, `kdref/feature/reuse.py` (the methods), `kdref/lab/training/taps.py`,
-# `kdref/lab/training/similarity.py`.
+# `kdref/feature/review.py`, `kdref/feature/reuse.py` (the methods), `kdref/fidelity/alignment.py` (a measure),
+# `kdref/lab/training/taps.py`.
 #
 # **Papers:** [Romero et al. 2015](https://arxiv.org/abs/1412.6550), who gave the first hints; [Kornblith et al.
 # 2019](https://arxiv.org/abs/1905.00414), on comparing layers; [Chen et al. 2022](https://arxiv.org/abs/2203.14001),
 # on the reused classifier; the others stand where they are used.
 
 # %% tags=["setup"]
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -37,9 +39,10 @@ from kdref.feature import (
     neuron_selectivity_loss,
     overhaul_loss,
 )
+from kdref.fidelity import centered_kernel_alignment
 from kdref.lab import data, models, report
 from kdref.lab.report import style
-from kdref.lab.training.similarity import cka, cka_table
+from kdref.lab.training.taps import layer_table
 from kdref.lab.widgets.feature import layer_picker
 from kdref.soft_targets import soft_target_loss
 
@@ -141,18 +144,21 @@ print("hint loss:", round(loss.item(), 3))
 # $$\mathrm{CKA}(X, Y) = \frac{\langle XX^\top, YY^\top\rangle}{\|XX^\top\|\,\|YY^\top\|}$$
 #
 # $\langle\cdot,\cdot\rangle$ and $\|\cdot\|$ treat the two B × B tables as long vectors, so this is their cosine. It is
-# 1 where the two differ by rotation, shift or scale only, and the widths may differ.
+# 1 where the two differ by rotation, shift or scale only, and the widths may differ. With few images and many features
+# it is too high: each image is most like itself. Below, all values that are compared have equally many of both. The
+# form that is the function's default leaves each image's likeness to itself out.
 
 # %%
-lab.show(cka)
+lab.show(centered_kernel_alignment)
 
 # %%
+cka = partial(centered_kernel_alignment, unbiased=False)  # the formula above
 x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [3.0, 0.0]])
 turned = x @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
-print("rotated, scaled, shifted:", round(cka(x, 5 * turned + 1), 3))
-print("other order of examples: ", round(cka(x, x.flip(0)), 3))
+print("rotated, scaled, shifted:", round(cka(x, 5 * turned + 1).item(), 3))
+print("other order of examples: ", round(cka(x, x.flip(0)).item(), 3))
 print("by hand, (1, 2, 3) against (1, 3, 2), correlation ½ squared:", end=" ")
-print(round(cka(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [3.0], [2.0]])), 3))
+print(round(cka(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [3.0], [2.0]])).item(), 3))
 
 # %% [markdown]
 # Three arms learn nothing but the hint of layer 2, on 1,000 images, no labels. The third student *never learns*: its
@@ -183,7 +189,7 @@ def run_regressor(seed, arm):
     with torch.no_grad():
         features = [module.eval() for module in (regressor, student)] and own(split.test_x)[LAYERS[1]]
         loss = hint_loss(regressor(features), guides["test"]) / guides["test"].var(dim=0).mean()
-    return {"hint loss": loss.item(), "CKA": cka(features[:200], guides["test"][:200])}
+    return {"hint loss": loss.item(), "CKA": cka(features[:200], guides["test"][:200]).item()}
 
 
 arms = ["1 × 1", "strong", "strong, student untrained"]
@@ -248,7 +254,7 @@ def run_attached(seed, arm):
     accuracy = lab.measure(student, split.test_x, split.test_y)["accuracy"]
     with torch.no_grad():
         pairs = [dict(zip(NAMES, net(split.test_x[:100]).values(), strict=False)) for net in (own, tapped)]
-    return {"accuracy": accuracy, "table": cka_table(*pairs)}
+    return {"accuracy": accuracy, "table": layer_table(*pairs, measure=cka)}
 
 
 arms = ["before", "none", *(f"{i} → {j}" for i in (1, 2, 3) for j in (1, 2, 3))]

@@ -16,6 +16,7 @@ from kdref import (
     multi_teacher,
     relation,
     response,
+    scaling,
     self_distillation,
     soft_targets,
 )
@@ -32,6 +33,7 @@ KEPT = language.sparse_teacher(TEACHER, k=2)
 DRAWN = language.sampled_teacher(TEACHER, k=3, generator=torch.Generator().manual_seed(8))
 SEQUENCES = of_sequences.enumerate_sequences(vocabulary=2, length=2)
 NORM = torch.nn.BatchNorm2d(3)
+LAW = scaling.SupervisedLaw(A=4.0, B=9.0, E=1.0, alpha=0.5, beta=0.6, gamma=0.7)
 MARKOV = of_sequences.markov_logits(checks.randn(2, seed=9), checks.randn(2, 2, seed=10), SEQUENCES)
 
 
@@ -113,6 +115,10 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
     "student_adversarial_loss": (lambda s: adversarial.student_adversarial_loss(s), ROWS),
     "paired_discriminator_loss": (lambda s, t: adversarial.paired_discriminator_loss(s, t), (ROWS, TEACHER)),
     "distribution_matching_loss": (lambda x: adversarial.distribution_matching_loss(x.square(), TEACHER, ROWS), ROWS),
+    "capacity_gap_teacher_loss": (
+        lambda n, d: scaling.capacity_gap_teacher_loss(n, d, supervised=LAW),
+        (ROWS.exp() + 5, TEACHER.exp() + 5),
+    ),
 }
 SAY_WHY_NOT = {"on_policy_loss", "fused_linear_loss"}  # in their docstrings
 

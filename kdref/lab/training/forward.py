@@ -19,7 +19,6 @@ __all__ = [
     "examples_in",
     "first_tensor",
     "forward",
-    "in_float64",
     "logits_of",
 ]
 
@@ -102,11 +101,6 @@ def examples_in(batch: Any) -> int:
 def first_tensor(value: Any) -> Tensor | None:
     """The first tensor in a value, wherever ``examples_in`` looks."""
     return next((array for array in _arrays(value, least_axes=0) if isinstance(array, Tensor)), None)
-
-
-def in_float64(values: Tensor) -> Tensor:
-    """In float64; on the CPU where the values' own device, Apple's GPU, has no such numbers."""
-    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def _arrays(value: Any, least_axes: int = 1) -> Iterator[Any]:

@@ -1,16 +1,19 @@
-"""Named activations of a model that stays as it is: what feature-based distillation compares.
+"""Named activations of a model that stays as it is, and how alike they are: what feature-based distillation compares.
 
 Lesson: notebooks/03_feature_based.ipynb.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from kdref.lab.training.forward import first_tensor
 
-__all__ = ["Taps", "taps"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Taps", "layer_table", "taps"]
 
 
 def taps(model: nn.Module, names: Sequence[str]) -> "Taps":
@@ -46,6 +49,33 @@ def taps(model: nn.Module, names: Sequence[str]) -> "Taps":
     if not names or len(set(names)) != len(names) or not set(names) <= set(there):
         raise ValueError(f"names must be sub-modules, each once, got {list(names)}: there are {', '.join(there)}")
     return Taps(model, names)
+
+
+def layer_table(
+    rows: Mapping[str, Tensor], columns: Mapping[str, Tensor], *, measure: Callable[[Tensor, Tensor], Tensor]
+) -> "DataFrame":
+    """How alike every layer of one network is to every layer of another, on the same examples.
+
+    Args:
+        rows: Features by layer, as taps give them.
+        columns: The other network's.
+        measure: Of two layers' features one number, such as ``kdref.fidelity.centered_kernel_alignment``.
+
+    Returns:
+        A row for each layer of the first, a column for each of the second.
+
+    Example:
+        >>> from torch import ones
+        >>> two = {"first": ones(3, 2), "second": 2 * ones(3, 2)}
+        >>> layer_table(two, {"only": ones(3, 2)}, measure=lambda x, y: (x - y).abs().mean())
+                only
+        first    0.0
+        second   1.0
+    """
+    import pandas as pd
+
+    values = [[float(measure(first, second)) for second in columns.values()] for first in rows.values()]
+    return pd.DataFrame(values, index=list(rows), columns=list(columns))
 
 
 class Taps:

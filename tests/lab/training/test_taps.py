@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdref.fidelity import centered_kernel_alignment
 from kdref.lab.models import make
-from kdref.lab.training.taps import taps
+from kdref.lab.training.taps import layer_table, taps
+from tests import checks
 
 
 class Branching(nn.Module):
@@ -256,3 +258,13 @@ def test_an_encoder_of_text_gives_its_last_hidden_state() -> None:
     torch.testing.assert_close(found["bert"], model.bert(**text).last_hidden_state)
     torch.testing.assert_close(found["bert.encoder.layer.0"], found["bert"])
     torch.testing.assert_close(found["classifier"], model(**text).logits)
+
+
+def test_a_table_of_layers_has_rows_of_the_first_network_and_columns_of_the_second() -> None:
+    x, y = checks.randn(9, 4, seed=1), checks.randn(9, 3, seed=2)
+    table = layer_table({"a": x, "b": y}, {"c": y}, measure=centered_kernel_alignment)
+    assert (list(table.index), list(table.columns)) == (["a", "b"], ["c"])
+    assert table.loc["b", "c"] == pytest.approx(1)
+    assert table.loc["a", "c"] == centered_kernel_alignment(x, y).item()
+    minus = layer_table({"a": x}, {"c": x + 2}, measure=lambda first, second: (second - first).mean())
+    assert minus.loc["a", "c"] == pytest.approx(2), "the first network's features come first"
