@@ -7,7 +7,7 @@ are used nowhere else. Lesson: notebooks/15_fidelity.ipynb.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -69,13 +69,17 @@ def learn(
     temperature: float = 1.0,
     rate: float = LEARNING_RATE,
     size: int = BATCH_SIZE,
+    anew: Callable[[Tensor], Tensor] | None = None,
 ) -> nn.Module:
-    """Take so many steps on what is said of the inputs: labels, or a teacher's logits and then nothing else."""
+    """Take so many steps on what is said of the inputs: labels, or a teacher's logits and then nothing else.
+
+    ``anew`` changes what is said, in every step.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     for inputs, targets in itertools.islice(batches(x, said, seed=seed, size=size), steps):
-        logits = model(inputs)
+        logits, targets = model(inputs), targets if anew is None else anew(targets)
         if targets.is_floating_point():
             loss = soft_target_loss(logits, targets, temperature=temperature)
         else:
@@ -101,7 +105,7 @@ def first_weights(seed: int) -> nn.Module:
 
 @torch.no_grad()
 def between(model: nn.Module, other: nn.Module, share: float) -> nn.Module:
-    """Move ``other`` to share · model + (1 - share) · other, as Stanton et al. do with the teacher and a new student."""
+    """Move ``other`` to share · model + (1 - share) · other: Stanton et al.'s start between teacher and new weights."""
     for own, wanted in zip(other.parameters(), model.parameters(), strict=True):
         own.lerp_(wanted, share)
     return other
