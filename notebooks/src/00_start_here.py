@@ -143,7 +143,7 @@ print("it gets at least six of these eight right: yes")
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | scaling laws | when to distil and when to train |
 # | 14 | edge | export, int8; size, latency and accuracy measured together |
-# | 15 | fidelity | does the student really copy the teacher? a museum of published bugs |
+# | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
 # | 16 | provenance | whose knowledge is it: licences, terms, detecting a distilled student |
 # | 17 | scale-out | the same `step` on several processes and machines |
 # | 18 | choose your method | the whole benchmark, and your own model and data |
@@ -215,6 +215,7 @@ print("this lesson is in the table: yes")
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
+# - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common rights and wrongs that are observed and expected.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.
