@@ -79,7 +79,7 @@ lab.show(error_consistency)
 student_logits = torch.tensor([[0.0, 2, 1], [0, 1, 2], [2, 1, 0], [2, 0, 1], [2, 0, 1]])
 teacher_logits = torch.tensor([[2.0, 0, 1], [0, 1, 2], [0, 2, 1], [2, 0, 1], [2, 1, 0]])
 labels = torch.zeros(5, dtype=torch.long)
-print("agreement:", top1_agreement(student_logits, teacher_logits).mean().item())
+print("agreement:", round(top1_agreement(student_logits, teacher_logits).mean().item(), 3))
 print("error consistency:", round(error_consistency(student_logits, teacher_logits, labels).item(), 3))
 wrong = wrong_answer_agreement(student_logits, teacher_logits, labels).item()
 print("of the teacher's mistakes, made alike:", wrong)
@@ -125,9 +125,7 @@ print("they agree on more than 85 % of the signals that it was taught on, on les
 
 # %%
 copied = experiments.load("fidelity_copy")
-print(
-    experiments.provenance("fidelity_copy")["command"], "·", len(copied), "runs,", copied["seed"].nunique(), "seeds"
-)
+print(experiments.provenance("fidelity_copy")["command"], "·", len(copied), "runs,", copied["seed"].nunique(), "seeds")
 seed = BASE_SEED if BASE_SEED in set(copied["seed"]) else 0
 for arm in ("labels", "training data"):
     live = fidelity_copy.run(seed, arm)
@@ -316,8 +314,12 @@ spread = varied["gradient_deviation"]
 assert spread["drawn | true probabilities"] < 0.5 * spread["drawn | labels"]
 assert varied.loc["drawn | teacher", "accuracy"] > varied.loc["drawn | true probabilities", "accuracy"] - 0.02
 assert varied.loc["drawn | teacher", "accuracy"] > varied.loc["drawn | labels, weight decay", "accuracy"] + 0.05
-assert lab.compare(settled, baseline="settled | labels", metric="accuracy").loc["settled | teacher", "verdict"] == "helps"
-print("true probabilities: less than half the spread of the gradient, and better students: yes; a good teacher nearly so")
+assert (
+    lab.compare(settled, baseline="settled | labels", metric="accuracy").loc["settled | teacher", "verdict"] == "helps"
+)
+print(
+    "true probabilities: less than half the spread of the gradient, and better students: yes; a good teacher nearly so"
+)
 print("where labels are no draw at all, the teacher helps as much: yes")
 
 # %% [markdown]
@@ -363,10 +365,14 @@ taught = lab.compare(better, baseline="better teacher | labels", metric="accurac
 kept = lab.compare(wrongly, baseline="wrong labels | labels", metric="accuracy")["verdict"]
 assert taught["better teacher | whole"] == "helps"
 assert taught["better teacher | shuffled"] != "helps"
-assert kept["wrong labels | smoothed labels"] == kept["wrong labels | shuffled"] == kept["wrong labels | whole"] == "helps"
+assert (
+    kept["wrong labels | smoothed labels"] == kept["wrong labels | shuffled"] == kept["wrong labels | whole"] == "helps"
+)
 accuracy = parts["accuracy"]
 assert accuracy["wrong labels | smoothed labels"] > accuracy["wrong labels | whole"]
-print("a better teacher helps whole, not shuffled: yes; with wrong labels all soft targets help, smoothing the most: yes")
+print(
+    "a better teacher helps whole, not shuffled: yes; with wrong labels all soft targets help, smoothing the most: yes"
+)
 
 # %% [markdown]
 # So all three are seen, each where its condition holds: with a teacher that *knows* more, what it says of the wrong
@@ -391,7 +397,9 @@ print(len(museum), "exhibits,", int(museum["published"].sum()), "of them seen el
 # %%
 for name in ("soft targets", "response", "feature", "relation", "language", "transfer data"):
     row = museum[(museum["topic"] == name) & museum["published"]].iloc[0]
-    print(f"{row['replaces']}: {row['what is wrong']}\n    seen in {row['seen in']}\n    noticed by {row['noticed by']}")
+    print(
+        f"{row['replaces']}: {row['what is wrong']}\n    seen in {row['seen in']}\n    noticed by {row['noticed by']}"
+    )
 
 # %% [markdown]
 # What they have in common: the loss falls, the student learns *something*, and no error is raised. So look at

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import io
 import pkgutil
+import re
 from pathlib import Path
 
 from kdref.lab.data.files import write_whole
@@ -24,6 +25,7 @@ def rows() -> list[tuple[str, ...]]:
 def _row(exhibit: museum.Exhibit) -> tuple[str, ...]:
     module, name = exhibit.replaces.split(":")
     words = (inspect.getdoc(exhibit.wrong) or "").split("\n\n")[0]
+    words = re.sub(r"^PITFALLS \d+: (.)", lambda found: found[1].upper(), words)  # our own list, which no reader has
     first = exhibit.killed_by[0].split("::")[1].removeprefix("test_").replace("_", " ")
     topic = "the lab" if module.startswith("kdref.lab") else module.split(".")[1].replace("_", " ")
     return topic, name, exhibit.wrong.__name__.replace("_", " "), " ".join(words.split()), exhibit.seen_in, first
