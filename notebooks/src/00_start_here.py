@@ -215,7 +215,8 @@ print("this lesson is in the table: yes")
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
-# - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common rights and wrongs that are observed and expected.
+# - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
+#   expected.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.

@@ -71,8 +71,8 @@ lab.show(top1_agreement)
 lab.show(error_consistency)
 
 # %% [markdown]
-# **By hand.** Five examples of class 0. The student is wrong on the first and the second, the teacher on the second
-# and the third: $o$ = 3/5, both have accuracy 3/5, $e$ = 9/25 + 4/25 = 0.52, so κ = 0.08/0.48 = 0.167. They agree on the
+# **By hand.** Five examples of class 0. The student is wrong on the first and the second, the teacher on the second and
+# the third: $o$ = 3/5, both have accuracy 3/5, $e$ = 9/25 + 4/25 = 0.52, so κ = 0.08/0.48 = 0.167. They agree on the
 # class in three of five, if they make the second mistake alike.
 
 # %%
@@ -90,8 +90,8 @@ print("of the teacher's mistakes, made alike:", wrong)
 # %%
 report.figure(
     overlap_figure(0.8, 0.7, 0.3),
-    "shares of examples: both right, only the student right, only the teacher right, both wrong, beside the shares that "
-    "independent errors would give",
+    "shares of examples: both right, only the student right, only the teacher right, both wrong, beside the shares "
+    "that independent errors would give",
 )
 
 # %% [markdown]
@@ -183,8 +183,8 @@ report.figure(
 )
 
 # %% [markdown]
-# - **It does not copy.** As large as its teacher and taught on every signal that it knows, the student agrees with it on
-#   72 % of new ones; a network that never met it agrees on 68 %, for both are right on many.
+# - **It does not copy.** As large as its teacher and taught on every signal that it knows, the student agrees with it
+#   on 72 % of new ones; a network that never met it agrees on 68 %, for both are right on many.
 # - **Capacity is not what is missing**, and on the training signals it comes to 99 % with time. Elsewhere it is another
 #   network.
 # - **Two things make it a better copy:** more of the teacher's answers on other inputs, and a start near the teacher. A
@@ -194,8 +194,8 @@ report.figure(
 #   nothing in accuracy: the teacher is right on 64 % itself. The *labels* of the same signals bring 22 points, and a
 #   student that is less like the teacher than a stranger is.
 #
-# So fidelity and generalisation are two aims. If you want the teacher's function (to replace it in a product, to explain
-# it), measure agreement. If you want to be right, measure that.
+# So fidelity and generalisation are two aims. If you want the teacher's function (to replace it in a product, to
+# explain it), measure agreement. If you want to be right, measure that.
 
 # %%
 assert means.loc["training data", "agreement"] - means.loc["labels", "agreement"] < 0.06
@@ -225,8 +225,8 @@ print("a stranger makes four of ten of its mistakes anyway; the student five, wi
 
 # %% [markdown]
 # Much of the agreement on mistakes comes from the signals: some are hard in one direction for everybody. What comes on
-# top, up to 26 points, is the teacher's own. [Work of 2025](https://arxiv.org/abs/2510.12615) comes to the same: against a
-# control teacher, what is passed on is largely wrong answers.
+# top, up to 26 points, is the teacher's own. [Work of 2025](https://arxiv.org/abs/2510.12615) comes to the same:
+# against a control teacher, what is passed on is largely wrong answers.
 #
 # **Confidence.** A network is [calibrated](GLOSSARY.md#calibration-error) if it is right on 80 % of what it says with a
 # probability of 0.8. The error is the mean distance of the two, over 15 bins of confidence:
@@ -247,8 +247,8 @@ assert temperature > 1
 print("the teacher is too sure: its logits must be divided by a temperature above 1")
 
 # %% [markdown]
-# (The temperature that fits a network's confidence to its labels, Guo et al. 2017, is found on held-out data. It changes
-# no choice. Distillation's τ has another purpose and need not be the same.)
+# (The temperature that fits a network's confidence to its labels, Guo et al. 2017, is found on held-out data. It
+# changes no choice. Distillation's τ has another purpose and need not be the same.)
 #
 # **A habit.** We plant one: a teacher that calls *bold* sevens twos, and is right on all else. Its students see other
 # images. Then we make it hard: every image on which the teacher errs is thrown away. No seven that is called two is
@@ -282,11 +282,11 @@ print("shown all, students take on the habit, by logits or by answers: yes; from
 print("shown right answers only, by the answers nearly nothing of it arrives, by soft outputs much: yes")
 
 # %% [markdown]
-# - **Unfiltered, all of it arrives,** in four of five bold sevens, whatever the temperature; the teacher itself does it in
-#   83 of 100.
-# - **Filtered, the answers carry hardly anything** (5 %; without any teacher 2 %). **The soft outputs carry half of it**:
-#   46 % at τ = 1, 59 % at τ = 4, although each image that the student saw was classified rightly. The habit is whispered:
-#   in sevens that are not bold, two has a probability of 12 % in the mean.
+# - **Unfiltered, all of it arrives,** in four of five bold sevens, whatever the temperature; the teacher itself does it
+#   in 83 of 100.
+# - **Filtered, the answers carry hardly anything** (5 %; without any teacher 2 %). **The soft outputs carry half of
+#   it**: 46 % at τ = 1, 59 % at τ = 4, although each image that the student saw was classified rightly. The habit is
+#   whispered: in sevens that are not bold, two has a probability of 12 % in the mean.
 #
 # That is what dark knowledge is, seen from its other side. Checking a teacher's *answers* does not clean its outputs.
 # Lesson 16 is to come back to it.
@@ -295,9 +295,10 @@ print("shown right answers only, by the answers nearly nothing of it arrives, by
 #
 # Three explanations are on offer. Each has a small world in which it can be seen, and each has something against it.
 #
-# **Targets that vary less** (Menon et al. 2021). A label is one draw from the class probabilities at its input. A target
-# that *is* those probabilities has the same mean and leaves the draw out: the student's risk varies less from one
-# training set to another. Here the true probabilities are known: five Gaussian classes, 50 examples, linear students.
+# **Targets that vary less** (Menon et al. 2021). A label is one draw from the class probabilities at its input. A
+# target that *is* those probabilities has the same mean and leaves the draw out: the student's risk varies less from
+# one training set to another. Here the true probabilities are known: five Gaussian classes, 50 examples, linear
+# students.
 
 # %% tags=["nbval-ignore-output"]
 variance = experiments.load("fidelity_why_variance")
@@ -345,13 +346,13 @@ print("two views: the ensemble helps, and whom it teaches; a single teacher is n
 print("one view: the ensemble's student gains nothing: yes")
 
 # %% [markdown]
-# *Against it:* the world is made for the explanation. On ordinary data single teachers help too (lessons 01 and 08), and
-# whether images have views in this sense is not settled.
+# *Against it:* the world is made for the explanation. On ordinary data single teachers help too (lessons 01 and 08),
+# and whether images have views in this sense is not settled.
 #
 # **Regularisation.** Soft targets keep a student from being sure: so does label smoothing. [Lesson
 # 08](08_self_distillation.ipynb) took the teacher's answers apart: *shuffled* among the wrong classes they tell nothing
-# of which one is likely. Two worlds: a *better teacher*, from many more signals, and right labels; and a teacher that is
-# no better, with 30 % of the labels wrong.
+# of which one is likely. Two worlds: a *better teacher*, from many more signals, and right labels; and a teacher that
+# is no better, with 30 % of the labels wrong.
 
 # %% tags=["nbval-ignore-output"]
 regular = experiments.load("fidelity_why_regularisation")
@@ -436,8 +437,8 @@ print("zero, shift, order, size of the batch, padding: yes")
 # [solutions/15_fidelity.ipynb](solutions/15_fidelity.ipynb).
 
 # %% [markdown] tags=["exercise"]
-# **15.1 Predict.** Two networks of accuracy 0.8 and 0.7 make their mistakes independently. On which share of the examples
-# are both right or both wrong?
+# **15.1 Predict.** Two networks of accuracy 0.8 and 0.7 make their mistakes independently. On which share of the
+# examples are both right or both wrong?
 #
 # <details><summary>Hint</summary>Both right: a product. Both wrong: another one.</details>
 
@@ -451,8 +452,8 @@ my_share = 0.62  # 0.8 * 0.7 + 0.2 * 0.3
 lab.check("15.1", my_share)
 
 # %% [markdown] tags=["exercise"]
-# **15.2 Build.** Error consistency from who is right where: `student_right` and `teacher_right` (B,), booleans. Where the
-# accuracies alone would give full agreement, κ is 0.
+# **15.2 Build.** Error consistency from who is right where: `student_right` and `teacher_right` (B,), booleans. Where
+# the accuracies alone would give full agreement, κ is 0.
 #
 # <details><summary>Hint</summary>observed = mean of equality; expected = both right by chance + both wrong by chance.
 # </details>
@@ -499,8 +500,8 @@ my_choice = {
 lab.check("15.3", my_choice)
 
 # %% [markdown] tags=["exercise"]
-# **15.4 Build.** Of the teacher's mistakes, the share on which the student makes the *same* wrong choice: `student_choice`,
-# `teacher_choice`, `labels` (B,), whole numbers. 0 where the teacher makes no mistake.
+# **15.4 Build.** Of the teacher's mistakes, the share on which the student makes the *same* wrong choice:
+# `student_choice`, `teacher_choice`, `labels` (B,), whole numbers. 0 where the teacher makes no mistake.
 #
 # <details><summary>Hint</summary>First the mask of the teacher's mistakes; then the mean of equality over it.</details>
 
@@ -532,8 +533,8 @@ lab.quiz("15")
 #
 # **Agreement, with its floor,** whenever the student is to stand in for its teacher; with κ beside it, since two good
 # networks agree anyway. **Accuracy** when it is to be right. **Calibration** to the labels if somebody acts on its
-# confidence. **Habits** whenever the teacher might have one that you would not sign: look at the student's outputs, not at
-# whether the teacher's answers were right.
+# confidence. **Habits** whenever the teacher might have one that you would not sign: look at the student's outputs, not
+# at whether the teacher's answers were right.
 #
 # **To raise fidelity:** more inputs, answered by the teacher; a start near it. **To raise accuracy:** more labels, or a
 # teacher that knows more. Longer training on the same inputs did neither, or hardly.
