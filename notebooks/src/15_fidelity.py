@@ -16,7 +16,7 @@
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
 # **Files:** `kdref/fidelity/` (the measures), `kdref/lab/experiments/fidelity_*.py` (the long experiments),
-# `tests/museum/` (the published bugs), `kdref/lab/exercises/museum.py` (six of them).
+# `tests/museum/` (the published bugs), `kdref/lab/experiments/_wrong_losses.py` (six of them).
 #
 # **Papers:** [Stanton et al. 2021](https://arxiv.org/abs/2106.05945), [Geirhos et al.
 # 2020](https://arxiv.org/abs/2006.16736), [Menon et al. 2021](https://arxiv.org/abs/2005.10419), [Allen-Zhu and Li
@@ -35,7 +35,6 @@ from kdref.fidelity import (
     wrong_answer_agreement,
 )
 from kdref.lab import data, experiments, report
-from kdref.lab.exercises.museum import PROPERTIES, right_loss
 from kdref.lab.experiments import (
     _fidelity,
     fidelity_copy,
@@ -44,6 +43,7 @@ from kdref.lab.experiments import (
     fidelity_why_variance,
     fidelity_why_views,
 )
+from kdref.lab.experiments._wrong_losses import PROPERTIES, right_loss
 from kdref.lab.report import style
 from kdref.lab.widgets.fidelity import overlap_explorer, overlap_figure
 
@@ -55,7 +55,7 @@ BASE_SEED = lab.base_seed()
 #
 # Distillation is sold as copying: the student is to *become* its teacher, only smaller. The tables of this course
 # measure something else: whether the student is *right*. How like its teacher is it? The simplest measure is
-# **agreement**, the share of examples on which both choose the same class.
+# [**agreement**](GLOSSARY.md#agreement), the share of examples on which both choose the same class.
 #
 # Mind the floor. Two networks that know nothing of each other agree wherever both are right. One of accuracy 0.8 and
 # one of 0.7, with independent errors, are both right or both wrong on 0.8 · 0.7 + 0.2 · 0.3 = 62 % of the examples.
@@ -288,8 +288,8 @@ print("shown right answers only, by the answers nearly nothing of it arrives, by
 #   it**: 46 % at τ = 1, 59 % at τ = 4, although each image that the student saw was classified rightly. The habit is
 #   whispered: in sevens that are not bold, two has a probability of 12 % in the mean.
 #
-# That is what dark knowledge is, seen from its other side. Checking a teacher's *answers* does not clean its outputs.
-# Lesson 16 is to come back to it.
+# That is what [dark knowledge](GLOSSARY.md#dark-knowledge) is, seen from its other side. Checking a teacher's *answers*
+# does not clean its outputs. Lesson 16 is to come back to it.
 #
 # ## 4. Why does it help at all?
 #
@@ -328,7 +328,8 @@ print("where labels are no draw at all, the teacher helps as much: yes")
 # much. It says more than the label even there: how far from the border an example lies.
 #
 # **Many views** (Allen-Zhu and Li 2023). A class can be told by several features. A network stops looking when it has
-# found one; which one is luck, so an ensemble has them all, and its soft outputs tell the student of the others.
+# found one; which one is luck, so an [ensemble](GLOSSARY.md#ensemble) has them all, and its soft outputs tell the
+# student of the others.
 
 # %% tags=["nbval-ignore-output"]
 views = experiments.load("fidelity_why_views")
@@ -349,10 +350,10 @@ print("one view: the ensemble's student gains nothing: yes")
 # *Against it:* the world is made for the explanation. On ordinary data single teachers help too (lessons 01 and 08),
 # and whether images have views in this sense is not settled.
 #
-# **Regularisation.** Soft targets keep a student from being sure: so does label smoothing. [Lesson
-# 08](08_self_distillation.ipynb) took the teacher's answers apart: *shuffled* among the wrong classes they tell nothing
-# of which one is likely. Two worlds: a *better teacher*, from many more signals, and right labels; and a teacher that
-# is no better, with 30 % of the labels wrong.
+# **Regularisation.** Soft targets keep a student from being sure: so does [label
+# smoothing](GLOSSARY.md#label-smoothing). [Lesson 08](08_self_distillation.ipynb) took the teacher's answers apart:
+# *shuffled* among the wrong classes they tell nothing of which one is likely. Two worlds: a *better teacher*, from many
+# more signals, and right labels; and a teacher that is no better, with 30 % of the labels wrong.
 
 # %% tags=["nbval-ignore-output"]
 regular = experiments.load("fidelity_why_regularisation")
@@ -365,7 +366,8 @@ wrongly = regular[regular["arm"].str.startswith("wrong")]
 taught = lab.compare(better, baseline="better teacher | labels", metric="accuracy")["verdict"]
 kept = lab.compare(wrongly, baseline="wrong labels | labels", metric="accuracy")["verdict"]
 assert taught["better teacher | whole"] == "helps"
-assert taught["better teacher | shuffled"] != "helps"
+assert taught["better teacher | shuffled"] == "hurts"
+assert taught["better teacher | smoothed labels"] == "no useful difference"
 assert (
     kept["wrong labels | smoothed labels"] == kept["wrong labels | shuffled"] == kept["wrong labels | whole"] == "helps"
 )
@@ -477,11 +479,11 @@ lab.check("15.2", consistency)
 
 # %% [markdown] tags=["exercise"]
 # **15.3 Find out.** Six wrong losses, A to F, each a soft-target loss with one thing wrong
-# (`kdref/lab/exercises/museum.py`; don't look yet). For each, name the property of section 5 that betrays it: a
-# dictionary of six letters. Guess, check, and read what the check saw.
+# (`kdref/lab/experiments/_wrong_losses.py`; don't look yet). For each, name the property of section 5 that betrays it:
+# a dictionary of six letters. Guess, check, and read what the check saw.
 #
 # <details><summary>Hint</summary>You may also run PROPERTIES[name](LOSSES[letter]) yourself, after
-# from kdref.lab.exercises.museum import LOSSES.</details>
+# from kdref.lab.experiments._wrong_losses import LOSSES.</details>
 
 # %% tags=["exercise"]
 my_choice = ...
@@ -529,7 +531,7 @@ lab.check("15.4", same_mistakes)
 lab.quiz("15")
 
 # %% [markdown]
-# ## 7. When to measure what
+# ## 7. When to use which measure, and when not
 #
 # **Agreement, with its floor,** whenever the student is to stand in for its teacher; with κ beside it, since two good
 # networks agree anyway. **Accuracy** when it is to be right. **Calibration** to the labels if somebody acts on its

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kdref.lab.course.questions import Exercise, NotAttempted, Question, speaking
 from kdref.lab.exercises import brief, calls, number
-from kdref.lab.exercises.museum import LOSSES, PROPERTIES
+from kdref.lab.experiments._wrong_losses import LOSSES, PROPERTIES
 
 __all__ = ["EXERCISES", "QUIZ"]
 

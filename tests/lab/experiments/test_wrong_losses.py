@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kdref.lab.exercises.museum import LOSSES, PROPERTIES, right_loss
+from kdref.lab.experiments._wrong_losses import LOSSES, PROPERTIES, right_loss
 from kdref.soft_targets import soft_target_loss
 
 BETRAYED_BY = {
