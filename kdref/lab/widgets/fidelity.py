@@ -44,7 +44,8 @@ def possible(student_accuracy: float, teacher_accuracy: float) -> tuple[float, f
         return 0.0, 0.0
     least = abs(student_accuracy + teacher_accuracy - 1)  # errors that avoid each other as far as they can
     most = 1 - abs(student_accuracy - teacher_accuracy)  # the better one's errors are all errors of the other
-    return (least - expected) / (1 - expected), (most - expected) / (1 - expected)
+    # independent errors are always possible, whatever rounding says
+    return min((least - expected) / (1 - expected), 0.0), max((most - expected) / (1 - expected), 0.0)
 
 
 def overlap(student_accuracy: float, teacher_accuracy: float, consistency: float) -> Overlap:
@@ -128,7 +129,8 @@ def _words(student: float, teacher: float, kappa: float) -> str:
     if abs(found.consistency - kappa) < 1e-9:
         return said
     lowest, highest = possible(student, teacher)
-    span = f"only from {_short(lowest)} to {_short(highest)}" if lowest < highest else f"only {_short(lowest)}"
+    ends = _short(lowest), _short(highest)
+    span = f"only {ends[0]}" if ends[0] == ends[1] else f"only from {ends[0]} to {ends[1]}"
     return f"{said} · κ {_short(kappa)} is not possible with these accuracies, {span}"
 
 
