@@ -810,17 +810,16 @@ print("zero gradients: at most images with the defence, at none without: yes")
 # [solutions/09_adversarial.ipynb](solutions/09_adversarial.ipynb).
 
 # %% [markdown] tags=["exercise"]
-# **09.1 Predict.** Two places. The teacher is always at the first; the student is at either half of the time. Which
-# value of `discriminator_loss` does the best discriminator leave? Write the number before you compute anything with
-# code.
+# **09.1 Predict.** Two places. The teacher is at the first three times in four; the student every other time. Which
+# value of `discriminator_loss` does the best discriminator leave? Work it out before you compute anything with code.
 #
-# <details><summary>Hint</summary>2 log 2 − 2 JSD, and the mixture of the two is (¾, ¼).</details>
+# <details><summary>Hint</summary>The best D is p/(p + q) at each place: 3/5 and 1/3.</details>
 
 # %% tags=["exercise"]
 my_loss = ...
 
 # %% tags=["solution"]
-my_loss = 0.9548  # 2 log 2 - 2 · ¾ log(4/3)
+my_loss = 1.3186  # -¾ log 3/5 - ¼ log 1/3 - ½ log 2/5 - ½ log 2/3
 
 # %% tags=["check"]
 lab.check("09.1", my_loss)

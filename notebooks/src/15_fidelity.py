@@ -482,8 +482,8 @@ lab.check("15.2", consistency)
 # (`kdref/lab/experiments/_wrong_losses.py`; don't look yet). For each, name the property of section 5 that betrays it:
 # a dictionary of six letters. Guess, check, and read what the check saw.
 #
-# <details><summary>Hint</summary>You may also run PROPERTIES[name](LOSSES[letter]) yourself, after
-# from kdref.lab.experiments._wrong_losses import LOSSES.</details>
+# <details><summary>Hint</summary>You may also look for yourself: take LOSSES from
+# kdref.lab.experiments._wrong_losses, and call a property with a loss.</details>
 
 # %% tags=["exercise"]
 my_choice = ...
@@ -551,4 +551,4 @@ lab.quiz("15")
 # **Further reading:** [Stanton et al. 2021](https://arxiv.org/abs/2106.05945), the title asks this lesson's question;
 # [Geirhos et al. 2020](https://arxiv.org/abs/2006.16736), on errors in common.
 #
-# **Next:** lessons 16 to 18 are still to come; [lesson 00](00_start_here.ipynb) has the map.
+# **Next lesson:** 16 to 18 are still to come; [lesson 00](00_start_here.ipynb) has the map.

@@ -12,9 +12,10 @@ from kdref.lab.exercises import calls, number
 
 __all__ = ["EXERCISES", "QUIZ"]
 
-# The teacher is always at the first of two places, the student at either: JSD = (log 4/3 + log 4/3 / 2) / 2.
-_JSD = 0.75 * math.log(4 / 3)
-_LEFT = 2 * math.log(2) - 2 * _JSD
+# The teacher is at the first of two places three times in four, the student every other time: the best discriminator
+# says 3/5 there, and 1/3 at the second.
+_LEFT = -0.75 * math.log(3 / 5) - 0.25 * math.log(1 / 3) - 0.5 * math.log(2 / 5) - 0.5 * math.log(2 / 3)
+_JSD = math.log(2) - _LEFT / 2
 
 
 def both_losses(student_scores: Tensor, teacher_scores: Tensor) -> Tensor:
@@ -132,7 +133,7 @@ _SLOPE = torch.tensor([-0.2, -3.0, 0.01, 5.0])
 EXERCISES: dict[str, Exercise] = {
     "09.1": Exercise(
         title="Predict what the best discriminator leaves",
-        hint="The mixture of the two is (¾, ¼). JSD is half of KL(P‖M) plus half of KL(Q‖M).",
+        hint="The best D is p/(p + q) at each place: 3/5 and 1/3. Then the mean of -log D and of -log(1 - D).",
         differs=number(tolerance=0.004),
         solution=_LEFT,
         mistakes={
@@ -145,7 +146,7 @@ EXERCISES: dict[str, Exercise] = {
                 "two terms, one for the teacher's and one for the student's: 2 log 2.",
             ),
         },
-        remark="At the second place it is sure: only the student is ever there. At the first it says ⅔.",
+        remark="Not far below 2 log 2 = 1.386: one look tells little of who it was.",
     ),
     "09.2": Exercise(
         title="Build both losses",
