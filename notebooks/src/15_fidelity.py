@@ -207,8 +207,8 @@ print("each number in these lines: yes")
 # %% [markdown]
 # ## 3. What is passed on?
 #
-# **Right answers or wrong ones?** Where the teacher is wrong, does the student make the *same* mistake? With ten
-# classes a stranger that errs there seldom hits the same one.
+# **Right answers or wrong ones?** Where the teacher is wrong, does the student make the *same* mistake? Who errs
+# there and only guesses hits the same wrong class one time in nine.
 
 # %%
 lab.show(wrong_answer_agreement)
@@ -406,7 +406,7 @@ for name in ("soft targets", "response", "feature", "relation", "language", "tra
 
 # %% [markdown]
 # What they have in common: the loss falls, the student learns *something*, and no error is raised. So look at
-# properties, not at curves. Six of them find most of these bugs:
+# properties, not at curves. Six of them betray many of these bugs:
 #
 # - **zero at agreement:** student = teacher gives 0;
 # - **shift of logits:** a number added to all logits changes nothing;
