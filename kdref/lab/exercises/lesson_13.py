@@ -70,8 +70,8 @@ def _always_scaled(target: Tensor, teacher_width: int, student_width: int, norm:
 
 def _student_scaled(target: Tensor, teacher_width: int, student_width: int, norm: float) -> Tensor:
     student = _first(target, min(teacher_width, student_width))
-    student = student * (norm / student.norm()).clamp(max=1)
-    return (target - student).square().sum()
+    difference: Tensor = target - student * (norm / student.norm()).clamp(max=1)
+    return difference.square().sum()
 
 
 def _squared_norm(target: Tensor, teacher_width: int, student_width: int, norm: float) -> Tensor:
