@@ -50,7 +50,6 @@ from kdref.lab.report import style
 from kdref.lab.report.laws import bootstrap_laws, fit_law, law_intervals, relative_error, starts
 from kdref.lab.widgets.scaling import budget_explorer, budget_figure
 from kdref.scaling import (
-    APPLE_DISTILLATION,
     APPLE_SUPERVISED,
     DistillationLaw,
     SupervisedLaw,
@@ -142,8 +141,8 @@ with style.new_figure(9, 4.4) as (figure, (ax,)):
     ax.legend(title="student's parameters")
 report.figure(
     figure,
-    "student's loss against teacher's loss for three sizes: with a weak teacher all lie on the teacher's own loss, then "
-    "each curve leaves it, reaches a least value, marked, and rises again for the two small students",
+    "student's loss against teacher's loss for three sizes: with a weak teacher all lie on the teacher's own loss, "
+    "then each curve leaves it, reaches a least value, marked, and rises again for the two small students",
 )
 
 # %%
@@ -239,7 +238,7 @@ report.figure(
 # That is what the paper says of **when distillation wins**, and it takes two conditions. The student's budget must stay
 # below a threshold, which grows with its size; *and* the teacher must exist already, or serve several students. If one
 # student is wanted and its teacher would have to be made, train the student. (With less than a token per parameter the
-law says otherwise: 7.75 billion parameters and 10²⁰ operations. Nobody trains so, nor was it fitted there.)
+# law says otherwise: 7.75 billion parameters and 10²⁰ operations. Nobody trains so, nor was it fitted there.)
 #
 # What it does not say: that distillation is better, or worse, *in the limit*. There the curves lie within a hundredth
 # of a nat, and the rounded constants can't tell them apart. Nor does it speak of what else a teacher brings: text
@@ -280,6 +279,7 @@ with style.new_figure(9, 4.4) as (figure, (ax,)):
     ax.axhline(math.log(10), color="black", linestyle="--", linewidth=1, label="chance, ln 10")
     ax.set(xscale="log", yscale="log", xlabel="signals", ylabel="loss, nats", ylim=(0.18, 2.6))
     ax.set_yticks([0.2, 0.5, 1, 2], ["0.2", "0.5", "1", "2"])
+    ax.set_yticks([], minor=True)
     ax.legend(title="parameters", loc="lower left")
 report.figure(
     figure,
@@ -337,7 +337,7 @@ print(len(known), "runs fitted,", len(held), "held out")
 
 # %% tags=["nbval-ignore-output"]
 report.table(errors, percent=list(errors), caption="mean relative error of the loss")
-bootstrapped = bootstrap_laws(lambda law: odds_law(n, d, law=law), loss, laws["odds"], resamples=50, delta=0.01)
+bootstrapped = bootstrap_laws(lambda law: odds_law(n, d, law=law), loss, laws["odds"], resamples=100, delta=0.01)
 report.table(law_intervals(laws["odds"], bootstrapped).round(3), caption="the odds law, 90 % intervals", decimals=3)
 
 # %%
@@ -346,14 +346,15 @@ assert out["odds"] < 0.25
 assert out["odds"] < 0.8 * out["nearest point"]
 assert out["published form"] > 1.3 * out["nearest point"]
 assert out["straight power law"] > out["published form"]
+assert abs(laws["odds"].alpha - laws["odds"].beta) < 0.1
 print("held out: odds before the nearest point, and that before the published form and the straight line: yes")
 
 # %% [markdown]
 # - The published form fits what it was fitted to within 8 %, and misses what is held out by more than half: less than
 #   the straight line, more than whoever just takes the nearest measured run. **A good fit is no good prediction.**
 # - The odds law is off by 4 % on what it was fitted to and by a fifth on what it was not. It beats the nearest point.
-# - With the sample as it is, $\alpha$ and $\beta$ are about equal: ten times the parameters are worth ten times the
-#   signals.
+# - $\alpha$ and $\beta$ are about equal, 0.6: in the long run neither size nor data is the better buy, which is what
+#   Hoffmann et al. found for language models.
 #
 # One thing is unfair: the odds law was found by looking at this figure. So it sat a second examination, on runs that
 # were made *after* the form was settled: up to 245,350 parameters and a million signals, the laws now fitted to the
@@ -432,17 +433,17 @@ with style.new_figure(9, 4.4) as (figure, (ax,)):
 report.figure(
     figure,
     "loss of the largest student against its teacher's, dotted the student alone: with 3,000 signals the weakest "
-    "teachers are best; with 10,000 and 30,000 the curve is a U; from 100,000 on it follows the teacher's own loss down",
+    "teachers are best; with 10,000 and 30,000 the curve is a U; from 100,000 on it follows the teacher's own down",
 )
 
 # %%
 best_teacher = largest.loc[quality.index].idxmin()
 best_loss = best_teacher.map(quality)
-assert best_loss[1000] > 1 and best_loss[3000] > 1
+assert best_loss[[1000, 3000]].min() > 1
 assert 0.3 < best_loss[30_000] < best_loss[10_000] < 1
-assert best_teacher[300_000] == quality.index[0]
-strongest, weakest = largest.loc[quality.index[0]], largest.loc[quality.index[-1]]
-assert strongest[10_000] > largest[10_000].min() + 0.03 < weakest[10_000]
+assert best_loss[[100_000, 300_000]].max() < 0.3
+ends = largest.loc[[quality.index[0], quality.index[-1]], 10_000]
+assert ends.min() > largest[10_000].min() + 0.03
 follows = taught[(taught["signals"] == 300_000) & (taught["parameters"] == 99190) & (taught["teacher_loss"] > 0.5)]
 assert (follows["loss"] / follows["teacher_loss"] - 1).abs().max() < 0.05
 print("the best teacher of the largest student is the better, the more signals there are: yes")
@@ -451,14 +452,14 @@ print("with 300,000 signals it has the loss of each weaker teacher, within 5 %: 
 # %% [markdown]
 # Here is the capacity gap, and it is one of **data** first:
 #
-# - With 1,000 or 3,000 signals the *worst* teachers are the best, though the largest student is as large as the
-#   strongest teacher. With 10,000 and 30,000 the curve is a U. From 100,000 on, the better the teacher the better.
-# - A weak teacher is a ceiling. With data enough, its student has the teacher's own loss, and would be far better alone:
-#   0.22 instead of 1.08 nats.
+# - With 1,000 or 3,000 signals the two *worst* teachers are the best, though this student is as large as the strongest
+#   teacher. With 10,000 and 30,000 the curve is a U. From 100,000 on good teachers are best.
+# - A weak teacher is a ceiling. With data enough, its student has the teacher's own loss, and would be far better
+#   alone: 0.22 instead of 1.08 nats.
 # - The gain over learning alone is small, and it **shrinks with data**, as far as the best of seven teachers is
 #   concerned: from 0.13 nats at 3,000 signals to 0.02 at 100,000 and 0.01 at 300,000.
-# - Two teachers are equally good (0.67 nats), one three times as large, one with three times the data. Their students
-#   can't be told apart: through its loss alone a teacher counts, here too.
+# - Two teachers are equally good (0.67 nats), one with 2.5 times the parameters, one with three times the data. Their
+#   students are alike on average: through its loss alone a teacher counts, here too.
 
 # %%
 best = taught.groupby(["parameters", "signals", "teacher"])["loss"].mean().unstack()
@@ -518,7 +519,7 @@ print(len(known), "runs fitted,", len(held), "held out")
 # %% tags=["nbval-ignore-output"]
 report.table(student_errors, percent=list(student_errors), caption="mean relative error of the student's loss")
 resampled = bootstrap_laws(
-    lambda law: taught_odds_law(*inputs, law=law), loss, student_laws["odds"], resamples=50, delta=0.01
+    lambda law: taught_odds_law(*inputs, law=law), loss, student_laws["odds"], resamples=100, delta=0.01
 )
 constants = law_intervals(student_laws["odds"], resampled)
 report.table(constants.round(3), decimals=3, caption="the students' odds law, 90 % intervals")
@@ -534,16 +535,28 @@ assert student_laws["published form"].c1 > 1e4
 print("held out: odds about as close as the nearest point, both before the published form and the line: yes")
 print("c, the capacity gap, is above 0; the published form's c₁ is not fixed by these runs: yes")
 
+# %%
+beyond = experiments.load("scaling_taught_beyond")
+every, (every_loss,) = amounts(taught, *columns), amounts(taught, "loss")
+law = fit_law(lambda law: taught_odds_law(*every, law=law), every_loss, [student_laws["odds"]], delta=0.01)
+new_inputs, (new_loss,) = amounts(beyond, *columns), amounts(beyond, "loss")
+by_law = relative_error(taught_odds_law(*new_inputs, law=law), new_loss)
+by_nearest = relative_error(nearest(taught, beyond, *columns), new_loss)
+assert abs(by_law - by_nearest) < 0.05
+assert 0.15 < by_law < 0.35
+print(len(beyond), "runs beyond the grid: the law is off by about a quarter, the nearest point as much: yes")
+
 # %% [markdown]
-# For students the laws do better, as the teacher's loss is known and caps what can come. Still the odds law is no
-# better a guess than the nearest run. Its use is another: it *says* something, with an interval. The gap is there
-# ($c$ above 0), and it is small: a teacher of half the odds makes the student's own odds about 2 % larger. The
-# published form's switch between regimes can't be fitted here: one of its constants runs off to whatever is largest.
+# For students the laws do better, as the teacher's loss is known and limits what can come. Still the odds law is hardly
+# a better guess than the nearest run, in the second examination too. Its use is another: it *says* something, with an
+# interval. The gap is there ($c$ above 0), and it is small: a teacher of half the odds makes the student's own odds
+# about 2 % larger. The published form's switch between regimes can't be fitted here: one of its constants grows
+# without end.
 #
 # ## 6. A case that can be solved
 #
 # Why should a better teacher be worse? Busbridge et al. give a case of regression in which it follows exactly (their
-# Appendix C.1; ours keeps its essence). The target is a sum of $K$ orthonormal functions with coefficients $\theta_i$. A
+# Appendix C.1; ours keeps its essence). The target is a sum of $K$ orthonormal functions, coefficients $\theta_i$. A
 # model of width $m$ has the first $m$ of them, and a teacher's coefficients may be no longer than a norm $r$. The best
 # such teacher is the target's first $m$ coefficients, scaled down to that norm if they exceed it. The student, of
 # width $n$, copies the teacher's first $n$.
@@ -584,7 +597,7 @@ report.figure(
 # ([lesson 02](02_response_based.ipynb)). We try it: two students (width 17 and 60), 3,000 and 30,000 signals, 24 seeds.
 # The *strong* teacher has 99,190 parameters and 300,000 signals. The *small* one has 6,730 and 100,000; the
 # *assistant* is as large, and taught by the strong one. *Stopped early*: the strong one's size after 30,000 signals.
-# And the control, the strong teacher *softened*: its logits divided until it is as unsure as the small one, in the mean.
+# And the control, the strong teacher *softened*: its logits divided until it is as unsure as the small one.
 
 # %%
 gap = experiments.load("scaling_gap")
@@ -736,8 +749,10 @@ lab.quiz("13")
 # softer one. Compare with the student alone: a teacher worse than what the student could reach is a ceiling.
 #
 # **Use a law** to interpolate between runs of your own, to say in one number what size and data are worth, and to plan
-# the next larger run, one step at a time. **Not** beyond: here the best of the laws was off by a fifth one step
-# outside, and by nearly as much as the loss itself further out. Hold out the largest runs always.
+# the next larger run, one step at a time. Hold out the largest runs always.
+#
+# **When not:** beyond what was measured. Here the best of the laws was off by a fifth one step outside, and by four
+# fifths further out. Nor with the constants of another family of networks.
 #
 # **Cost:** the runs of this lesson took some fifty minutes of one processor; a fit takes seconds.
 #

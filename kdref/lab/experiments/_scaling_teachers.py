@@ -14,7 +14,7 @@ from kdref.lab.training.batches import teacher_outputs
 TEACHERS = (  # width and signals
     "17 of 30000",
     "60 of 30000",
-    "32 of 300000",  # as good as the next one, with a third of its parameters and three times its data
+    "32 of 300000",  # as good as the next one, with 0.4 of its parameters and three times its data
     "60 of 100000",
     "105 of 300000",
     "290 of 300000",
