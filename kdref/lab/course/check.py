@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kdref.lab.course.questions import Complaint, Exercise, NotAttempted, speaking
+from kdref.lab.course.questions import Complaint, Exercise, Forms, NotAttempted, speaking
 
 if TYPE_CHECKING:
     from kdref.lab.widgets import Panel
@@ -25,8 +25,9 @@ __all__ = ["check", "exercises_of", "quiz"]
 def check(exercise: str, answer: object) -> None:
     """Print whether an answer is right; if not, what differs and on which input.
 
-    A stub gets a hint, a typical mistake is named, and whatever else the answer does is reported, never raised: a
-    notebook runs from top to bottom whatever has been tried. (Only an interrupt interrupts.)
+    A stub gets a hint, a typical mistake is named, another one gets a second hint where there is one, and whatever else
+    the answer does is reported, never raised: a notebook runs from top to bottom whatever has been tried. (Only an
+    interrupt interrupts.)
 
     Args:
         exercise: Its number, such as ``"01.2"``.
@@ -87,10 +88,9 @@ def _verdict(exercise: Exercise, answer: object) -> str:
     lines = [f"{exercise.title}: not yet.", difference]
     hundredfold = (_hundredfold(exercise.solution), "a share is a number from 0 to 1.")
     for name, (wrong, message) in {**exercise.mistakes, "per cent for a share": hundredfold}.items():
-        if _is(exercise, answer, wrong):
-            lines.append(f"It looks like a typical mistake, {name}: {message}")
-            break
-    return "\n".join(lines)
+        if any(_is(exercise, answer, form) for form in Forms.of(wrong)):
+            return "\n".join([*lines, f"It looks like a typical mistake, {name}: {message}"])
+    return "\n".join(lines + ([f"Hint: {exercise.further}"] if exercise.further else []))
 
 
 def _is(exercise: Exercise, answer: object, wrong: object) -> bool:

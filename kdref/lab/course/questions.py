@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Complaint", "Differs", "Exercise", "NotAttempted", "Question", "cut", "named", "speaking"]
+__all__ = ["Complaint", "Differs", "Exercise", "Forms", "NotAttempted", "Question", "cut", "named", "speaking"]
 
 Differs = Callable[[Any, Any], str | None]
 """Takes the learner's answer and another one; says what differs, or None where they are the same."""
@@ -22,6 +22,19 @@ class NotAttempted(Exception):
     """Raised by an exercise's comparison when the answer is still the stub."""
 
 
+class Forms(tuple[Any, ...]):
+    """Several wrong answers that are one mistake: a clamp at 1e-8 or at 1e-12, say."""
+
+    def __new__(cls, *forms: Any) -> "Forms":
+        """Take the answers one by one."""
+        return super().__new__(cls, forms)
+
+    @staticmethod
+    def of(wrong: Any) -> "Forms":
+        """The forms of a wrong answer, which is one itself unless it is some."""
+        return wrong if isinstance(wrong, Forms) else Forms(wrong)
+
+
 @dataclass(frozen=True)
 class Exercise:
     """An exercise and how to tell right from wrong."""
@@ -29,13 +42,15 @@ class Exercise:
     title: str
     """What is asked, in a few words."""
     hint: str
-    """Shown as long as the stub stands."""
+    """Shown as long as the stub stands, whether asked for or not: no more than the lesson's folded one says."""
     differs: Differs
     """How a learner's answer is compared with another one."""
     solution: Any
     """The right answer, to compare with."""
     mistakes: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
-    """Name of a typical mistake to the wrong answer it gives, and what to say about it."""
+    """Name of a typical mistake to the wrong answer it gives, or its ``Forms``, and what to say about it."""
+    further: str = ""
+    """Says more than the first one: shown with an answer that is wrong in a way that has no name."""
     remark: str = ""
     """What to notice, said with "right"."""
 

@@ -16,11 +16,23 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.lab.course.questions import Complaint, Differs, NotAttempted, cut, named, speaking
+from kdref.lab.course.questions import Complaint, Differs, Forms, NotAttempted, cut, named, speaking
 
-__all__ = ["at_temperatures", "attempt", "brief", "calls", "gradient_reaches", "kind", "number", "quiet"]
+__all__ = [
+    "at_temperatures",
+    "attempt",
+    "brief",
+    "calls",
+    "gradient_reaches",
+    "kept_finite",
+    "kind",
+    "number",
+    "quiet",
+    "raw_divergence",
+]
 
 
 def at_temperatures(what: str, *arguments: Any, temperatures: tuple[float, ...] = (1.0, 4.0)) -> dict[str, Any]:
@@ -79,6 +91,24 @@ def number(*, tolerance: float = 1e-3) -> Differs:
         return f"{value:g} is too {'large' if value > reference else 'small'}."
 
     return differs
+
+
+def kept_finite(answer: Callable[[Callable[[Tensor], Tensor]], Callable[..., Tensor]]) -> Forms:
+    """Wrong answers that keep the logarithm of 0 finite by a clamp, or by something added, of any usual size.
+
+    Args:
+        answer: From a logarithm to the answer that uses it.
+    """
+    sizes = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15, 1e-16, 1e-20, 1e-30, torch.finfo(torch.float32).eps)
+    return Forms(
+        *(answer(lambda p, size=size: p.clamp(min=size).log()) for size in sizes),  # type: ignore[misc]
+        *(answer(lambda p, size=size: (p + size).log()) for size in sizes),  # type: ignore[misc]
+    )
+
+
+def raw_divergence(q: Tensor, p: Tensor) -> Tensor:
+    """``F.kl_div`` given probabilities where it expects their logarithms, summed over classes: a common mistake."""
+    return F.kl_div(q, p, reduction="none").sum(dim=-1)
 
 
 def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

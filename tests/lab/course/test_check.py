@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdref.lab import exercises
 from kdref.lab.course.check import check, exercises_of, quiz
-from kdref.lab.course.questions import Exercise, NotAttempted, Question
+from kdref.lab.course.questions import Exercise, Forms, NotAttempted, Question
 from kdref.lab.exercises import calls, number
 
 MODULES = [importlib.import_module(f"kdref.lab.exercises.{m.name}") for m in pkgutil.iter_modules(exercises.__path__)]
@@ -54,9 +54,10 @@ def test_stub_gets_the_hint_and_no_failure(key: str, said: Callable[[str, object
 @pytest.mark.parametrize(("key", "name"), MISTAKES.values(), ids=MISTAKES)
 def test_mistake_is_named(key: str, name: str, said: Callable[[str, object], str]) -> None:
     wrong, message = ALL[key].mistakes[name]
-    output = said(key, wrong)
-    assert output.startswith(f"{key} {ALL[key].title}: not yet.\n")
-    assert output.endswith(f"It looks like a typical mistake, {name}: {message}\n")
+    for form in Forms.of(wrong):
+        output = said(key, form)
+        assert output.startswith(f"{key} {ALL[key].title}: not yet.\n")
+        assert output.endswith(f"It looks like a typical mistake, {name}: {message}\n")
 
 
 @pytest.mark.parametrize("key", ALL)

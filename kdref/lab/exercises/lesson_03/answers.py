@@ -1,4 +1,4 @@
-"""The exercises and the quiz of lesson 03, feature-based distillation."""
+"""Right and wrong answers to the exercises of lesson 03, feature-based distillation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.feature import neuron_selectivity_loss, overhaul_loss
-from kdref.lab.course.questions import Exercise, Question
-from kdref.lab.exercises import calls, number
 
-__all__ = ["EXERCISES", "QUIZ"]
-
-_STUDENT = torch.tensor([[[[1.0, 0.0], [2.0, -1.0]], [[0.5, 1.5], [0.0, 1.0]]], [[[0.0, 3.0], [1.0, 1.0]]] * 2])
-_TEACHER = torch.tensor([[[[1.0, 2.0], [0.0, 1.0]], [[3.0, 0.0], [1.0, 0.5]], [[0.0, 1.0], [1.0, 2.0]]]] * 2)
-_WEIGHT = torch.tensor([[1.0, 0.5], [0.0, -1.0], [2.0, 1.0]])  # teacher's channels, student's channels
-_BIAS = torch.tensor([0.5, 0.0, -1.0])
+__all__ = [
+    "GRAM_MISTAKES",
+    "HINT_MISTAKES",
+    "PARTIAL_MISTAKES",
+    "my_gram_distance",
+    "my_hint_loss",
+    "my_partial_distance",
+]
 
 
 def my_hint_loss(student_maps: Tensor, teacher_maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def _regressed(student_maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.einsum("tc,bchw->bthw", weight, student_maps) + bias[:, None, None]
 
 
-_HINT_MISTAKES: dict[str, tuple[Any, str]] = {
+HINT_MISTAKES: dict[str, tuple[Any, str]] = {
     "the bias forgotten": (
         lambda s, t, w, b: my_hint_loss(s, t, w, torch.zeros_like(b)),
         "the regressor is W f + b: one number is added to each of the teacher's channels.",
@@ -55,10 +55,6 @@ _HINT_MISTAKES: dict[str, tuple[Any, str]] = {
     ),
 }
 
-_BEFORE_S = torch.tensor([[-5.0, 0.5, 1.0, -0.2], [2.0, -0.5, 0.0, -3.0]])
-_BEFORE_T = torch.tensor([[-2.0, -2.0, 3.0, -0.1], [1.0, 0.5, -0.3, 4.0]])
-_MARGIN = torch.tensor([-1.0, -1.0, -0.5, -0.8])
-
 
 def my_partial_distance(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     """03.2."""
@@ -75,7 +71,7 @@ def _partial(skip: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tens
     return distance
 
 
-_PARTIAL_MISTAKES: dict[str, tuple[Any, str]] = {
+PARTIAL_MISTAKES: dict[str, tuple[Any, str]] = {
     "no part left out": (
         _partial(lambda s, t, target: torch.zeros_like(s, dtype=torch.bool)),
         "a student far below the margin is as silent as the teacher: there the distance must be 0.",
@@ -114,7 +110,7 @@ def _pattern_gram(maps: Tensor, *, unit: bool = True, mean: bool = True) -> Tens
     return patterns.mT @ patterns / (maps.shape[1] if mean else 1)
 
 
-_GRAM_MISTAKES: dict[str, tuple[Any, str]] = {
+GRAM_MISTAKES: dict[str, tuple[Any, str]] = {
     "channels not brought to length 1": (
         lambda s, t: (_pattern_gram(s, unit=False) - _pattern_gram(t, unit=False)).square().sum(dim=(1, 2)).mean(),
         "the scale of a channel must mean nothing: divide each by its norm over places first.",
@@ -141,79 +137,3 @@ _GRAM_MISTAKES: dict[str, tuple[Any, str]] = {
         "that is the kernel xᵀy. With (xᵀy)² every pattern enters as its own outer product.",
     ),
 }
-
-EXERCISES: dict[str, Exercise] = {
-    "03.1": Exercise(
-        title="A hint through a regressor",
-        hint='torch.einsum("tc,bchw->bthw", weight, student_maps) maps the channels; the bias needs shape (C, 1, 1).',
-        differs=calls({"two examples": (_STUDENT, _TEACHER, _WEIGHT, _BIAS)}),
-        solution=my_hint_loss,
-        mistakes=_HINT_MISTAKES,
-        remark="A 1×1 convolution: the same linear map at every place.",
-    ),
-    "03.2": Exercise(
-        title="The partial distance",
-        hint="target = max(teacher, margin); a boolean mask says where teacher <= 0 and student <= target.",
-        differs=calls({"two examples of four channels": (_BEFORE_S, _BEFORE_T, _MARGIN)}),
-        solution=my_partial_distance,
-        mistakes=_PARTIAL_MISTAKES,
-        remark="After the ReLU nobody would see how silent a neuron is, so the student is not asked to copy it.",
-    ),
-    "03.3": Exercise(
-        title="Predict the price of a reused classifier",
-        hint="Projector: 16 · 64 weights and 64 biases. Classifier: 64 · 10 and 10. Which layer does the student lose?",
-        differs=number(tolerance=1e-6),
-        solution=1754.0 - 170 + 16 * 64 + 64 + 64 * 10 + 10,
-        mistakes={
-            "the student's classifier kept": (
-                1754.0 + 16 * 64 + 64 + 64 * 10 + 10,
-                "the teacher's replaces it: its 16 · 10 + 10 parameters go.",
-            ),
-            "the frozen classifier not counted": (
-                1754.0 - 170 + 16 * 64 + 64,
-                "frozen parameters are shipped and multiplied like any others.",
-            ),
-            "the biases forgotten": (1754.0 - 170 + 16 * 64 + 64 * 10, "both layers have biases: 64 and 10."),
-            "the student alone": (1754.0, "a hint's regressor is thrown away. This projector stays."),
-        },
-        remark="Nearly twice the student. Compare with a student of that size, not with the small one.",
-    ),
-    "03.4": Exercise(
-        title="Design: a discrepancy without pairs of channels",
-        hint="With unit patterns X of shape (C, HW): Σ over pairs (x·y)² = ⟨XᵀX, YᵀY⟩. What is then ‖XᵀX/C - YᵀY/C'‖²?",
-        differs=calls({"two channels against three": (_STUDENT, _TEACHER)}),
-        solution=my_gram_distance,
-        mistakes=_GRAM_MISTAKES,
-        remark="Two HW×HW matrices; the direct form needs a tensor of C·C'·HW elements, and 3 sums over pairs.",
-    ),
-}
-
-QUIZ = (
-    Question(
-        "A hint loss has fallen to a tenth. What does that say about the student's own features?",
-        {
-            "Little: the regressor may have done it": "Measure the features themselves, by CKA or a linear probe.",
-            "They are like the teacher's": "In section 3 a student that never learned had the lower loss.",
-            "They are linear maps of the teacher's": "Only if the regressor is linear, and the loss near 0.",
-        },
-        right="Little: the regressor may have done it",
-    ),
-    Question(
-        "Two sets of features have CKA 1. What may still differ?",
-        {
-            "Rotation and scale": "CKA sees relations between examples, which neither changes.",
-            "Which examples are near each other": "Those distances are what it compares, up to scale.",
-            "Nothing": "Feature by feature all values may differ.",
-        },
-        right="Rotation and scale",
-    ),
-    Question(
-        "Which part of a feature-based method is still there at inference?",
-        {
-            "SimKD's projector and classifier": "They are the student's new head: count their parameters and time.",
-            "FitNets' regressor": "It is thrown away after training.",
-            "FT's paraphraser and translator": "Both serve the loss alone.",
-        },
-        right="SimKD's projector and classifier",
-    ),
-)

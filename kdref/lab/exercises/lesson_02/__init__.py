@@ -1,0 +1,131 @@
+"""The exercises and the quiz of lesson 02, response-based distillation."""
+
+import torch
+
+from kdref.lab.course.questions import Exercise, Question
+from kdref.lab.exercises import at_temperatures, calls, number
+from kdref.lab.exercises.lesson_02.answers import (
+    NONTARGET_MISTAKES,
+    REPAIR_MISTAKES,
+    TARGET_MISTAKES,
+    WEIGHT_MISTAKES,
+    my_nontarget_divergence,
+    my_target_divergence,
+    my_weights,
+    repaired,
+)
+
+__all__ = ["EXERCISES", "QUIZ"]
+
+_STUDENT = torch.tensor([[1.0, 0.0, -1.0, 0.5], [0.5, 2.0, 0.0, -1.0]])
+_TEACHER = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 1.0, 2.5, 0.5]])
+_LABELS = torch.tensor([0, 3])  # the second teacher is wrong
+_TWO_EXAMPLES = at_temperatures("two examples", _STUDENT, _TEACHER, _LABELS)
+_SURE = torch.tensor([[10000.0, 0.0, 3.0, -10000.0]])
+_LESS_SURE = torch.tensor([[9000.0, 3.0, 0.0, -10000.0]])
+
+EXERCISES: dict[str, Exercise] = {
+    "02.1": Exercise(
+        title="The target part",
+        hint="Never compute 1 - q. Which sum of exponentials is it?",
+        further="log q of the label is one entry of F.log_softmax; log(1 - q) is the logsumexp of all other entries.",
+        differs=calls(
+            {
+                **_TWO_EXAMPLES,
+                "very large logits": (_SURE, -_SURE, torch.tensor([0]), 1.0),
+            }
+        ),
+        solution=my_target_divergence,
+        mistakes=TARGET_MISTAKES,
+        remark="It compares how sure the two are of the label, and nothing else.",
+    ),
+    "02.2": Exercise(
+        title="The other classes among themselves",
+        hint="A boolean mask of shape (B, C) picks B · (C - 1) logits; give them their shape back.",
+        further="Build logits without the label's column, shape (B, C - 1), and take the divergence of lesson 01.",
+        differs=calls(
+            {
+                **_TWO_EXAMPLES,
+                "a target of thousands": (_SURE, _LESS_SURE, torch.tensor([0]), 1.0),
+                "very large logits": (_SURE, -_SURE, torch.tensor([2]), 1.0),
+            }
+        ),
+        solution=my_nontarget_divergence,
+        mistakes=NONTARGET_MISTAKES,
+        remark="Put the two together: KL = target part + (1 - p of the label) times this one.",
+    ),
+    "02.3": Exercise(
+        title="Find the bugs in a published loss",
+        hint="Compute p at temperature 1. Is it 0.9 for the label?",
+        further="There are two. What does softmax expect, probabilities or logits? And what does the mean divide by?",
+        differs=calls(at_temperatures("two examples", _STUDENT, _LABELS)),
+        solution=repaired,
+        mistakes=REPAIR_MISTAKES,
+        remark="At temperature 20 and 100 classes the published teacher gave its label 0.0105: it knew nothing.",
+    ),
+    "02.4": Exercise(
+        title="Predict what standardising does to two classes",
+        hint="Softmax of two scores a and b is 1 / (1 + exp(b - a)).",
+        further="Two numbers a and b have the mean (a + b)/2. How far is each from it, in their own standard "
+        "deviations?",
+        differs=number(tolerance=0.01),
+        solution=torch.sigmoid(torch.tensor(2**0.5 / 2)).item(),
+        mistakes={
+            "no temperature": (
+                torch.sigmoid(torch.tensor(2**0.5)).item(),
+                "the z-scores are right. Divide them by τ = 2 before the softmax.",
+            ),
+            "the population deviation": (
+                torch.sigmoid(torch.tensor(1.0)).item(),
+                "divided by C the z-scores would be ±1; the authors divide by C - 1, which is 1 here.",
+            ),
+            "nothing changes": (
+                torch.sigmoid(torch.tensor(3.0)).item(),
+                "that is the softmax of the raw logits at τ = 2. Standardising comes before it.",
+            ),
+            "certainty": (1.0, "the largest z-score of two numbers is small, whatever the numbers are."),
+        },
+        remark="The same for logits (8, 2) and (0.01, 0): with two classes only the order is left to learn.",
+    ),
+    "02.5": Exercise(
+        title="Design: amplify only a teacher who is right",
+        hint="Section 1 says what that weight is.",
+        further="torch.where takes a condition per example, a number, and a tensor of shape (B,).",
+        differs=calls(at_temperatures("one teacher right and one wrong", _TEACHER, _LABELS, 8.0)),
+        solution=my_weights,
+        mistakes=WEIGHT_MISTAKES,
+        remark="Whether it helps is another matter: that takes a baseline, tuning and eight seeds.",
+    ),
+}
+
+QUIZ = (
+    Question(
+        "Where is the teacher's dark knowledge lost in plain distillation?",
+        {
+            "Where it is sure of the label": "The divergence of the other classes has the weight 1 - p of the label, "
+            "which is nearly 0 there.",
+            "Where it is wrong": "There 1 - p of the label is large, and the other classes count fully.",
+            "At high temperatures": "A temperature makes p of the label smaller, so more comes through.",
+        },
+        right="Where it is sure of the label",
+    ),
+    Question(
+        "One paper weighs its loss with 0.02, another with 30,000. What does that say about the two losses?",
+        {
+            "That their gradients differ in size": "A weight undoes a normalisation: means over classes, over pairs, "
+            "a missing τ². It says nothing about importance.",
+            "That the second one matters more": "Its gradient times its weight may be the smaller one: measure it.",
+            "That the second one is wrong": "A loss may be right and small; only the balance must be chosen again.",
+        },
+        right="That their gradients differ in size",
+    ),
+    Question(
+        "You train with random crops. Which teacher output goes with a cropped image?",
+        {
+            "The teacher's output on the same crop": "Consistency: both nets see the same input.",
+            "The cached output of the whole image": "It describes another input: worse here in every group of seeds.",
+            "The output on a crop of its own": "Then the student is asked about one part and corrected about another.",
+        },
+        right="The teacher's output on the same crop",
+    ),
+)
