@@ -8,12 +8,8 @@ notebooks/14_edge.ipynb.
 import copy
 import importlib
 import importlib.util
-import logging
 import os
-import re
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdref.lab.training.forward import evaluating
+from kdref.lab.training.remarks import quiet_torchao
 
 __all__ = ["INSTALL", "PACKAGES", "answers", "int8_weights", "missing", "quantized", "session", "to_onnx"]
 
@@ -36,7 +33,7 @@ def missing() -> str:
     return f"not installed: {', '.join(absent)}. Install with: {INSTALL}" if absent else ""
 
 
-def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> Path:
+def to_onnx(model: nn.Module, example: Tensor, path: str | Path, *, free: Sequence[int] = (0,)) -> Path:
     """Export a network to an ONNX file that takes any number of examples.
 
     ``torch.export`` records the operations that the example runs through; a branch on values can't be recorded. Batch
@@ -48,6 +45,7 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> Path:
             is the file's first output.
         example: A batch that the model takes, two examples or more, for an axis of length 1 counts as fixed.
         path: Where to write.
+        free: Axes of any length, the examples' first; a sentence's length, say, is another.
 
     Returns:
         The path.
@@ -65,11 +63,12 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path) -> Path:
     """
     _need()
     if len(example) < 2:
-        raise ValueError(f"an example batch needs two examples or more, got {len(example)}: one would be fixed for good")
+        raise ValueError(f"an example batch needs two examples or more, got {len(example)}: one would stay one")
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     with evaluating(model), torch.no_grad():
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        axes = dict.fromkeys(free, torch.export.Dim.DYNAMIC)  # an error where an axis is not free after all
+        program = torch.export.export(model, (example,), dynamic_shapes=(axes,))
         exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
     assert exported is not None, "torch.onnx.export gives a program where no file is named"
     proto = exported.model_proto
@@ -185,7 +184,7 @@ def int8_weights(model: nn.Module) -> nn.Module:
         torch.int8
     """
     _need()
-    with _quiet_torchao():
+    with quiet_torchao():
         quantization = importlib.import_module("torchao.quantization")
     changed = copy.deepcopy(model)
     quantization.quantize_(changed, quantization.Int8WeightOnlyConfig())
@@ -204,22 +203,3 @@ def _grid(scale: float, kind: Any, bits: int) -> dict[str, Any]:
     if bits == 4:
         from ml_dtypes import int4 as whole  # onnx brings it
     return {"quant_type": kind, "scale": np.array(scale, np.float32), "zero_point": np.array(0, whole), "axis": 0}
-
-
-@contextmanager
-def _quiet_torchao() -> Iterator[None]:
-    """Hide what torchao says when it is imported (0.18): two remarks to its own authors, and nothing else."""
-    remark = re.compile(r"Calling register_constant\(\) on Enum subclasses|.*is an Enum subclass and is now natively")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return not remark.search(record.getMessage())
-
-    log = logging.getLogger("torch.utils._pytree")
-    log.addFilter(keep)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"(invalid escape sequence|.*is an invalid escape)", DeprecationWarning)
-            warnings.filterwarnings("ignore", r"(invalid escape sequence|.*is an invalid escape)", SyntaxWarning)
-            yield
-    finally:
-        log.removeFilter(keep)

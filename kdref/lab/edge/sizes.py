@@ -7,7 +7,7 @@ import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,8 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
     for name in names:
         layer = features.get_submodule(name)
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and before is not None:
-            setattr(features, before, fuse_conv_bn_eval(features.get_submodule(before), layer))
+            convolution: Any = features.get_submodule(before)
+            setattr(features, before, fuse_conv_bn_eval(convolution, layer))
             delattr(features, name)
         before = name
     return changed
@@ -136,11 +137,13 @@ def front(frame: "DataFrame", *, cost: str, gain: str) -> "Series":
 
     Example:
         >>> import pandas as pd
-        >>> front(pd.DataFrame({"bytes": [1, 2, 3], "accuracy": [0.7, 0.9, 0.8]}), cost="bytes", gain="accuracy").tolist()
+        >>> frame = pd.DataFrame({"bytes": [1, 2, 3], "accuracy": [0.7, 0.9, 0.8]})
+        >>> front(frame, cost="bytes", gain="accuracy").tolist()
         [True, True, False]
     """
-    c, g = (frame[column].to_numpy()[:, None] for column in (cost, gain))
-    beaten = (c.T <= c) & (g.T >= g) & ((c.T < c) | (g.T > g))  # by whom, a row for each
     import pandas as pd
 
+    own, gains = frame[cost].to_numpy(), frame[gain].to_numpy()
+    cheap, good = own[:, None] - own, gains - gains[:, None]  # a row per candidate: what each other saves, and has more
+    beaten = (cheap >= 0) & (good >= 0) & ((cheap > 0) | (good > 0))
     return pd.Series(~beaten.any(axis=1), index=frame.index)

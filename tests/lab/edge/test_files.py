@@ -148,9 +148,7 @@ def test_four_bits_take_half_the_bytes_of_eight(tmp_path: Path) -> None:
     model = models.make("mlp-100x100", seed=0)
     inputs = torch.randn(64, 1, 40)
     path = edge.to_onnx(model, inputs, tmp_path / "fp32.onnx")
-    sizes = [
-        edge.file_bytes(edge.quantized(path, inputs, tmp_path / f"{bits}.onnx", bits=bits)) for bits in (8, 4)
-    ]
+    sizes = [edge.file_bytes(edge.quantized(path, inputs, tmp_path / f"{bits}.onnx", bits=bits)) for bits in (8, 4)]
     weights = sum(value.numel() for name, value in model.named_parameters() if name.endswith("weight"))
     assert abs(edge.file_bytes(path) - sizes[0] - 3 * weights) < 8000  # scales and the marks of what is rounded
     assert abs(sizes[0] - sizes[1] - weights / 2) < 500
@@ -190,22 +188,6 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
     for call in (lambda: edge.answers("x", torch.zeros(1)), lambda: edge.int8_weights(nn.Linear(2, 2))):
         with pytest.raises(ImportError, match=message):
             call()
-
-
-def test_torchaos_remarks_are_silent_and_other_warnings_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    import logging
-    import warnings
-
-    log = logging.getLogger("torch.utils._pytree")
-    with files._quiet_torchao():
-        log.warning("%s is an Enum subclass and is now natively supported", "X")
-        warnings.warn("invalid escape sequence '\\.'", DeprecationWarning, stacklevel=1)
-        log.warning("something else")
-        with pytest.warns(UserWarning, match="something else"):
-            warnings.warn("something else", UserWarning, stacklevel=1)
-    assert [record.getMessage() for record in caplog.records] == ["something else"]
-    log.warning("%s is an Enum subclass and is now natively supported", "X")
-    assert len(caplog.records) == 2
 
 
 def test_importing_the_room_imports_none_of_the_packages() -> None:

@@ -1,0 +1,55 @@
+"""A network of 8, 4, 3 and 2 bits: rounded after training, or taught while it is rounded; and small ones of its bytes.
+
+On MNIST-1D. Where does the teacher, the network before rounding, help? Lesson: notebooks/14_edge.ipynb.
+"""
+
+from torch import nn
+
+from kdref.lab import edge
+from kdref.lab.experiments._edge import ANEW, FINE, bits_of, folded, learn, logits, narrow, parts, quantised, right
+from kdref.lab.experiments._edge import rounded as after_training
+from kdref.lab.experiments.edge_tuning import chosen
+from kdref.lab.training.batches import teacher_outputs
+
+WIDTHS = {8: 17, 4: 13, 3: 11, 2: 10}  # bits to the narrowest fp32 network that takes no fewer bytes
+LIKE = {8: 4, 4: 4, 3: 2, 2: 2}  # bits to those whose learning rate was tuned
+LONGER = 4  # times the steps: is a narrow network only not done yet?
+ARMS = (
+    "fp32",
+    "fp32, more steps | labels",
+    "fp32, more steps | teacher",
+    *(f"{bits} bits | {how}" for bits in WIDTHS for how in ("after training", "labels", "teacher")),
+    *(f"narrow, bytes of {bits} bits | {by}" for bits in WIDTHS for by in ("labels", "teacher")),
+    "narrow, bytes of 4 bits, longer | teacher",
+)
+
+
+def made(arm: str, seed: int) -> nn.Sequential:
+    """The network of an arm."""
+    kind, _, how = arm.partition(" | ")
+    if kind.startswith("narrow"):
+        bits = int(kind.split()[3])
+        tuned = chosen("17 channels" if WIDTHS[bits] > 12 else "10 channels", how)
+        return narrow(seed, WIDTHS[bits], how, tuned, steps=LONGER * ANEW if "longer" in kind else ANEW)
+    if kind == "fp32":
+        return folded(seed)
+    if kind.startswith("fp32"):
+        model, known = folded(seed), parts()
+        said = known.train_y if how == "labels" else logits(seed)
+        learn(model, known.train_x, said, chosen("4 bits", how), seed=100 + seed, steps=FINE)
+        return model
+    bits = int(kind[0])
+    if how == "after training":
+        return after_training(folded(seed), bits)
+    return quantised(seed, bits, how, chosen(f"{LIKE[bits]} bits", how))
+
+
+def size(arm: str, model: nn.Sequential) -> int:
+    """Bytes of the network's values, weights packed."""
+    return edge.weight_bytes(edge.fold_batch_norm(model), bits_of(model, int(arm[0])) if arm[0].isdigit() else None)
+
+
+def run(seed: int, arm: str) -> dict[str, float]:
+    model, known = made(arm, seed), parts()
+    same = teacher_outputs(model, known.test_x).argmax(-1) == teacher_outputs(folded(seed), known.test_x).argmax(-1)
+    return {**right(model), "agreement": same.double().mean().item(), "bytes": float(size(arm, model))}
