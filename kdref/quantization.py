@@ -23,7 +23,7 @@ __all__ = ["LearnedStepSize", "calibrated_scale", "fake_quantize"]
 
 def fake_quantize(
     x: Tensor,  # (...)
-    scale: Tensor | float,  # (), or (C,) with dim
+    scale: Tensor,  # (), or (C,) with dim
     *,
     bits: int = 8,
     signed: bool = True,
@@ -42,8 +42,8 @@ def fake_quantize(
 
     Args:
         x: Weights or activations, any shape. Receives the gradient.
-        scale: The step :math:`s > 0`, in the unit of x: a number, a tensor of one, or with ``dim`` one per channel. Its
-            gradient, if it wants one, is that of ``LearnedStepSize`` before it is scaled.
+        scale: The step :math:`s > 0`, in the unit of x: one (a plain number will do), or with ``dim`` one per channel.
+            Its gradient, if it wants one, is that of ``LearnedStepSize`` before it is scaled.
         bits: b, from 2 to 16.
         signed: Levels on both sides of zero, for weights; without, none below it, for what comes out of a ReLU.
         dim: The axis of the channels: 0 for the weights of ``Linear`` and ``Conv2d``, 1 for ``ConvTranspose2d``.
@@ -58,7 +58,7 @@ def fake_quantize(
             that is not positive and finite.
 
     Example:
-        >>> fake_quantize(torch.tensor([-1.0, -0.3, 0.1, 0.4]), 0.25, bits=2)  # levels -0.5, -0.25, 0, 0.25
+        >>> fake_quantize(torch.tensor([-1.0, -0.3, 0.1, 0.4]), torch.tensor(0.25), bits=2)  # levels -0.5 to 0.25
         tensor([-0.5000, -0.2500,  0.0000,  0.2500])
 
     Source: Esser et al. 2020, equations 1, 2 and 5.
@@ -229,7 +229,7 @@ def _bounds(bits: int, signed: bool) -> tuple[int, int]:
 def _steps(scale: object, x: Tensor, dim: int | None) -> Tensor:
     """The scale as a tensor, checked."""
     if isinstance(scale, numbers.Real):
-        scale = torch.full((), float(scale), device=x.device)
+        scale = torch.full((), float(scale), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     if not isinstance(scale, Tensor) or not scale.is_floating_point():
         found = scale.dtype if isinstance(scale, Tensor) else type(scale).__name__
         raise TypeError(f"scale must be a number or a floating-point tensor, got {found}")
@@ -242,9 +242,7 @@ def _steps(scale: object, x: Tensor, dim: int | None) -> Tensor:
 
 
 def _along(steps: Tensor, x: Tensor, dim: int | None) -> Tensor:
-    shape = [1] * x.dim()
-    if dim is not None:
-        shape[dim] = -1
+    shape = [-1 if dim is not None and axis == dim % x.dim() else 1 for axis in range(x.dim())]
     return steps.clone().to(torch.promote_types(x.dtype, torch.float32)).reshape(shape)  # clone: as in _rounded
 
 
