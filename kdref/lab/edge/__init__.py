@@ -4,9 +4,10 @@ Lesson: notebooks/14_edge.ipynb.
 """
 
 from kdref.lab.edge.files import answers, int8_weights, missing, quantized, session, to_onnx
-from kdref.lab.edge.sizes import file_bytes, fold_batch_norm, front, multiply_adds, timings, weight_bytes
+from kdref.lab.edge.sizes import Timings, file_bytes, fold_batch_norm, front, multiply_adds, timings, weight_bytes
 
 __all__ = [
+    "Timings",
     "answers",
     "file_bytes",
     "fold_batch_norm",
