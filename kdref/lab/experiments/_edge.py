@@ -28,13 +28,6 @@ TEST, TEST_SEED, TUNING_SEED = 4_000, 141, 142  # fresh signals: nobody learns f
 ENDS = 8  # bits of the first and the last layer
 
 
-class How(NamedTuple):
-    """Learning rate, and the temperature of soft targets."""
-
-    rate: float
-    temperature: float = 1.0
-
-
 class Parts(NamedTuple):
     """The canonical training set, and fresh signals to measure on."""
 
@@ -51,15 +44,15 @@ def parts(tuning: bool = False) -> Parts:
     return Parts(split.train_x, split.train_y, *mnist1d_fresh(TEST, seed=TUNING_SEED if tuning else TEST_SEED))
 
 
-def learn(model: nn.Module, x: Tensor, said: Tensor, how: How, *, seed: int, steps: int) -> nn.Module:
+def learn(model: nn.Module, x: Tensor, said: Tensor, *, seed: int, steps: int, rate: float) -> nn.Module:
     """Take so many steps on what is said of the inputs: labels, or a teacher's logits and then nothing else."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=how.rate, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     for inputs, targets in itertools.islice(batches(x, said, seed=seed, size=BATCH_SIZE), steps):
         logits = model(inputs)
         if targets.is_floating_point():
-            loss = soft_target_loss(logits, targets, temperature=how.temperature)
+            loss = soft_target_loss(logits, targets, temperature=1.0)
         else:
             loss = F.cross_entropy(logits, targets)
         optimizer.zero_grad()
@@ -73,7 +66,7 @@ def learn(model: nn.Module, x: Tensor, said: Tensor, how: How, *, seed: int, ste
 def large(seed: int) -> nn.Sequential:
     """The network to be made smaller: it learnt the labels. Take a copy."""
     known, model = parts(), make(LARGE, seed=seed)
-    learn(model, known.train_x, known.train_y, How(LEARNING_RATE), seed=seed, steps=STEPS)
+    learn(model, known.train_x, known.train_y, seed=seed, steps=STEPS, rate=LEARNING_RATE)
     return model.requires_grad_(False)
 
 
@@ -166,23 +159,23 @@ def pruned(model: nn.Sequential, width: int, *, generator: torch.Generator | Non
     return narrow
 
 
-def quantised(seed: int, bits: int, by: str, how: How) -> nn.Sequential:
+def quantised(seed: int, bits: int, by: str, *, rate: float) -> nn.Sequential:
     """The large network, rounded and then taught with the rounding in place: by the labels, or by itself unrounded."""
     known, model = parts(), rounding(folded(seed), bits)
     said = known.train_y if by == "labels" else logits(seed)
-    learn(model, known.train_x, said, how, seed=100 + seed, steps=FINE)
+    learn(model, known.train_x, said, seed=100 + seed, steps=FINE, rate=rate)
     settled(model)
     return model
 
 
-def narrow(seed: int, width: int, by: str, how: How, *, steps: int = ANEW, start: str = "anew") -> nn.Sequential:
+def narrow(seed: int, width: int, by: str, *, rate: float, steps: int = ANEW, start: str = "anew") -> nn.Sequential:
     """A narrow network, begun anew or as what is left of the large one, taught by the labels or by the large one."""
     known, model = parts(), make(f"cnn1d-{width}", seed=100 + seed)
     if start != "anew":
         generator = torch.Generator().manual_seed(seed) if start == "random channels" else None
         model = pruned(large(seed), width, generator=generator)
     said = known.train_y if by == "labels" else logits(seed)
-    learn(model, known.train_x, said, how, seed=100 + seed, steps=steps)
+    learn(model, known.train_x, said, seed=100 + seed, steps=steps, rate=rate)
     return model
 
 

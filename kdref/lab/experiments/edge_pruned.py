@@ -5,8 +5,7 @@ https://arxiv.org/abs/2407.14679), in small. Lesson: notebooks/14_edge.ipynb.
 """
 
 from kdref.lab.experiments._edge import ANEW, large, narrow, pruned, right
-from kdref.lab.experiments.edge_pruned_tuning import chosen
-from kdref.lab.experiments.edge_tuning import SHORT, WIDTH
+from kdref.lab.experiments.edge_tuning import SHORT, WIDTH, chosen
 
 LONG = 4 * ANEW
 STARTS = (
@@ -18,7 +17,7 @@ ARMS = (
     "pruned, not taught",
     *(f"{SHORT} steps | {start}" for start in STARTS),
     *(f"{ANEW} steps | {start}" for start in STARTS),
-    *(f"{LONG} steps | {start}" for start in ("pruned | teacher", "anew | teacher")),
+    *(f"{LONG} steps | {start}" for start in STARTS if "random" not in start),
 )
 
 
@@ -29,5 +28,5 @@ def run(seed: int, arm: str) -> dict[str, float]:
         return right(pruned(large(seed), WIDTH))
     budget, start, by = arm.split(" | ")
     steps = int(budget.split()[0])
-    how = chosen(f"{'anew' if start == 'anew' else 'pruned'}, {min(steps, ANEW)} steps", by)
-    return right(narrow(seed, WIDTH, by, how, steps=steps, start=start))
+    rate = chosen(f"{'anew' if start == 'anew' else 'pruned'}, {min(steps, ANEW)} steps", by)
+    return right(narrow(seed, WIDTH, by, rate=rate, steps=steps, start=start))

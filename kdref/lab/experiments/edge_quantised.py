@@ -22,7 +22,7 @@ ARMS = (
     "fp32, more steps | teacher",
     *(f"{bits} bits | {how}" for bits in WIDTHS for how in ("after training", "labels", "teacher")),
     *(f"narrow, bytes of {bits} bits | {by}" for bits in WIDTHS for by in ("labels", "teacher")),
-    "narrow, bytes of 4 bits, longer | teacher",
+    *(f"narrow, bytes of 4 bits, longer | {by}" for by in ("labels", "teacher")),
 )
 
 
@@ -31,19 +31,19 @@ def made(arm: str, seed: int) -> nn.Sequential:
     kind, _, how = arm.partition(" | ")
     if kind.startswith("narrow"):
         bits = int(kind.split()[3])
-        tuned = chosen("17 channels" if WIDTHS[bits] > 12 else "10 channels", how)
-        return narrow(seed, WIDTHS[bits], how, tuned, steps=LONGER * ANEW if "longer" in kind else ANEW)
+        rate = chosen("17 channels" if WIDTHS[bits] > 12 else "10 channels", how)
+        return narrow(seed, WIDTHS[bits], how, rate=rate, steps=LONGER * ANEW if "longer" in kind else ANEW)
     if kind == "fp32":
         return folded(seed)
     if kind.startswith("fp32"):
         model, known = folded(seed), parts()
         said = known.train_y if how == "labels" else logits(seed)
-        learn(model, known.train_x, said, chosen("4 bits", how), seed=100 + seed, steps=FINE)
+        learn(model, known.train_x, said, seed=100 + seed, steps=FINE, rate=chosen("4 bits", how))
         return model
     bits = int(kind[0])
     if how == "after training":
         return after_training(folded(seed), bits)
-    return quantised(seed, bits, how, chosen(f"{LIKE[bits]} bits", how))
+    return quantised(seed, bits, how, rate=chosen(f"{LIKE[bits]} bits", how))
 
 
 def size(arm: str, model: nn.Sequential) -> int:
