@@ -142,7 +142,7 @@ print("it gets at least six of these eight right: yes")
 # | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | scaling laws | when to distil and when to train |
-# | 14 | edge | export, int8; size, latency and accuracy measured together |
+# | 14 | [edge](14_edge.ipynb) | export, int8; size, latency and accuracy measured together |
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
 # | 16 | provenance | whose knowledge is it: licences, terms, detecting a distilled student |
 # | 17 | scale-out | the same `step` on several processes and machines |
@@ -215,6 +215,8 @@ print("this lesson is in the table: yes")
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
+# - **14:** $x$ a weight or an activation, $\hat x$ the same rounded, $k$ its whole number; $b$ bits, $s$ the step;
+#   $Q_N$, $Q_P$ the largest whole numbers below and above zero; $N$ how many values share a step.
 # - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
 #   expected.
 #

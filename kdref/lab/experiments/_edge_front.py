@@ -122,3 +122,21 @@ def drawn(table: "DataFrame", costs: Mapping[str, str]) -> "Figure":
             style.percent_axis(ax.yaxis)
         axes[-1].legend(loc="lower right")
     return figure
+
+
+def drawn_bits(means: "DataFrame") -> "Figure":
+    """Accuracy over bytes of the arms of ``edge_quantised``: rounded networks, and narrow ones in fp32."""
+    from kdref.lab.report import style
+
+    lines = {f"rounded, {how}": f"{{bits}} bits | {how}" for how in ("after training", "labels", "teacher")}
+    lines |= {f"narrow, {by}": f"narrow, bytes of {{bits}} bits | {by}" for by in ("labels", "teacher")}
+    with style.new_figure(9, 4.4) as (figure, (ax,)):
+        for place, (name, arm) in enumerate(lines.items()):
+            rows = means.loc[[arm.format(bits=bits) for bits in (2, 3, 4, 8)]]
+            look = {"color": style.COLORS[place], "marker": style.MARKERS[place]}
+            ax.plot(rows["bytes"], rows["accuracy"], label=name, linestyle="-" if "rounded" in name else "--", **look)
+        ax.axhline(means.loc["fp32", "accuracy"], color="#555555", linestyle=":", label="fp32, 26,920 bytes")
+        ax.set(xlabel="bytes", ylabel="accuracy")
+        style.percent_axis(ax.yaxis)
+        ax.legend(loc="lower right")
+    return figure

@@ -5,7 +5,8 @@ https://arxiv.org/abs/2407.14679), in small. Lesson: notebooks/14_edge.ipynb.
 """
 
 from kdref.lab.experiments._edge import ANEW, large, narrow, pruned, right
-from kdref.lab.experiments.edge_tuning import SHORT, WIDTH, chosen
+from kdref.lab.experiments.edge_pruned_tuning import chosen
+from kdref.lab.experiments.edge_tuning import SHORT, WIDTH
 
 LONG = 4 * ANEW
 STARTS = (
