@@ -5,8 +5,7 @@ https://arxiv.org/abs/2407.14679), in small. Lesson: notebooks/14_edge.ipynb.
 """
 
 from kdref.lab.experiments._edge import ANEW, large, narrow, pruned, right
-from kdref.lab.experiments.edge_pruned_tuning import chosen
-from kdref.lab.experiments.edge_tuning import SHORT, WIDTH
+from kdref.lab.experiments.edge_tuning import SHORT, WIDTH, chosen
 
 LONG = 4 * ANEW
 STARTS = (

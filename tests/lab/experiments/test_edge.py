@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from kdref.lab import edge
-from kdref.lab.experiments import _edge, edge_pruned, edge_pruned_tuning, edge_quantised, edge_tuning
+from kdref.lab.experiments import _edge, edge_pruned, edge_quantised, edge_tuning
 from kdref.lab.models import make
 from tests.lab.edge.test_files import random_statistics
 
@@ -56,9 +56,9 @@ def test_settings_are_chosen_on_signals_and_seeds_that_are_not_reported() -> Non
 
 def test_no_grid_of_learning_rates_is_too_short() -> None:
     for kind in edge_tuning.KINDS:
-        rates = edge_pruned_tuning.rates(kind)
+        rates = edge_tuning.rates(kind)
         for by in ("labels", "teacher"):
-            assert rates[0] < edge_pruned_tuning.chosen(kind, by) < rates[-1], (kind, by)
+            assert rates[0] < edge_tuning.chosen(kind, by) < rates[-1], (kind, by)
 
 
 @pytest.mark.parametrize("bits", [8, 4, 3, 2])
