@@ -576,4 +576,21 @@ lab.quiz("14")
 # %% [markdown]
 # ## 8. When to use what, and when not
 #
-# WORDS8
+# **First, 8 bits after training.** It takes seconds and some hundred inputs without labels; measure the accuracy of the
+# file, not of what you believe is in it. **Below 4 bits, teach while it is rounded**, by the network before rounding if
+# you have no labels. **A narrow network** where a call is so short that bits can't make it shorter. **Prune** where a
+# trained large network is there and steps are dear.
+#
+# **When not:** fewer bits than the processor can multiply (they are unpacked first, and it takes longer); files of a few
+# kilobytes, which grow; embeddings, if it is time that you want; any of it before you measured on the device.
+#
+# **Cost:** calibration is one pass over some hundred inputs. Teaching while rounded is training, here for a quarter of
+# the steps that the network had; each pass also rounds the weights.
+#
+# **Copy it:** `python -m kdref copy quantization` writes one file that needs only torch. `kdref/lab/edge/` writes and
+# measures files.
+#
+# **Further reading:** [Krishnamoorthi 2018](https://arxiv.org/abs/1806.08342), what every integer network does; [Gholami
+# et al. 2021](https://arxiv.org/abs/2103.13630), a survey.
+#
+# **Next lesson:** [15 · Fidelity](15_fidelity.ipynb) asks whether a student copies its teacher at all.
