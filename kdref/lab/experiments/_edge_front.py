@@ -95,6 +95,8 @@ def timed(path: Path, inputs: Tensor, repeats: int) -> edge.Timings:
 
 def drawn(table: "DataFrame", costs: Mapping[str, str]) -> "Figure":
     """Accuracy over each cost, with the front through those that nobody beats."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     from kdref.lab.report import style
 
     with style.new_figure(5.4 * len(costs), 4.6, columns=len(costs)) as (figure, axes):
@@ -118,6 +120,9 @@ def drawn(table: "DataFrame", costs: Mapping[str, str]) -> "Figure":
             best = table[edge.front(table, cost=cost, gain="accuracy")].sort_values(cost)
             ax.step(best[cost], best["accuracy"], where="post", color="#555555", lw=1.5, zorder=0, label="Pareto front")
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set(xlabel=label, ylabel="accuracy")
             style.percent_axis(ax.yaxis)
         axes[-1].legend(loc="lower right")
