@@ -138,8 +138,8 @@ def drawn_bits(means: "DataFrame") -> "Figure":
     with style.new_figure(9, 4.4) as (figure, (ax,)):
         for place, (name, arm) in enumerate(lines.items()):
             rows = means.loc[[arm.format(bits=bits) for bits in (2, 3, 4, 8)]]
-            look = {"color": style.COLORS[place], "marker": style.MARKERS[place]}
-            ax.plot(rows["bytes"], rows["accuracy"], label=name, linestyle="-" if "rounded" in name else "--", **look)
+            color, marker, line = style.COLORS[place], style.MARKERS[place], "-" if "rounded" in name else "--"
+            ax.plot(rows["bytes"], rows["accuracy"], color=color, marker=marker, linestyle=line, label=name)
         ax.axhline(means.loc["fp32", "accuracy"], color="#555555", linestyle=":", label="fp32, 26,920 bytes")
         ax.set(xlabel="bytes", ylabel="accuracy")
         style.percent_axis(ax.yaxis)
