@@ -203,7 +203,8 @@ def environment() -> dict[str, str]:
     """One thread per process, no progress bars and the base seed 0, whatever the user has set."""
     ours = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "KDREF_PROGRESS": "off", "KDREF_JOBS": "1"}
     quiet = {"PYTHONUTF8": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    inherited = {name: value for name, value in os.environ.items() if name not in ("KDREF_SEED", "KDREF_DATA")}
+    unwanted = ("KDREF_SEED", "KDREF_DATA", "PYTHONDONTWRITEBYTECODE")  # without bytecode each process compiles anew
+    inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
     return {**inherited, **ours, **quiet}
 
 
