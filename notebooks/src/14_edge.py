@@ -572,19 +572,19 @@ lab.check("14.2", my_quantizer)
 
 
 # %% tags=["exercise"]
-def step_slope(x, scale, bits):
+def my_slope(x, scale, bits):
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def step_slope(x, scale, bits):
+def my_slope(x, scale, bits):
     v = x / scale
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return torch.where(v < low, low, torch.where(v > high, high, v.round() - v))
 
 
 # %% tags=["check"]
-lab.check("14.3", step_slope)
+lab.check("14.3", my_slope)
 
 # %% [markdown] tags=["exercise"]
 # **14.4 Design.** N networks with `accuracy`, `size` in bytes and `milliseconds`, each (N,). Return a mask (N,): True

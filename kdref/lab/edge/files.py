@@ -64,8 +64,6 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path, *, free: Sequen
     _need()
     if len(example) < 2:
         raise ValueError(f"an example batch needs two examples or more, got {len(example)}: one would stay one")
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-
     with evaluating(model), torch.no_grad():
         axes = dict.fromkeys(free, torch.export.Dim.DYNAMIC)  # an error where an axis is not free after all
         program = torch.export.export(model, (example,), dynamic_shapes=(axes,))
@@ -79,7 +77,8 @@ def to_onnx(model: nn.Module, example: Tensor, path: str | Path, *, free: Sequen
         del value.metadata_props[:]
         value.doc_string = ""
     del proto.graph.metadata_props[:], proto.metadata_props[:]
-    add_pre_process_metadata(proto)  # shapes are known and constants folded: it need not be done again
+    tools = importlib.import_module("onnxruntime.quantization.quant_utils")
+    tools.add_pre_process_metadata(proto)  # shapes are known and constants folded: it need not be done again
     Path(path).write_bytes(proto.SerializeToString())
     return Path(path)
 
@@ -117,7 +116,8 @@ def quantized(
     if bits not in BITS:
         raise ValueError(f"ONNX Runtime knows weights of 8 and 4 bits, got {bits}")
     import onnx
-    from onnxruntime import quantization
+
+    quantization: Any = importlib.import_module("onnxruntime.quantization")
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # the package has no types
         def __init__(self) -> None:
