@@ -391,16 +391,16 @@ report.figure(
 )
 
 # %% [markdown]
-# - **8 and 4 bits: round, and be done.** After training they are within a point of fp32, and teaching brings nothing to
-#   speak of.
+# - **8 bits: round, and be done.** After training there is no useful difference from fp32. At 4 bits some tenths of a
+#   point are lost; teaching has no more than that to bring back.
 # - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many; taught for a quarter of the
 #   steps that the network had, they come back to within one point and two.
 # - **The teacher is worth the labels, and no more**, at every number of bits: it knows what they know, for it learnt
 #   from them. But it needs none. And where labels of the old kind are gone (a language model after instruction tuning
 #   and reinforcement learning), NVIDIA report that it keeps what training on labels of one kind loses.
-# - **Fewer bits beat fewer channels.** Each narrow fp32 network of as many bytes is worse, by about a point at 8 bits
-#   and by more below; at 4 bits also if it takes four times the steps. Mind that these are bytes of packed values:
-#   section 3 showed what a small file holds beside them, and that time is another matter.
+# - **Fewer bits beat fewer channels.** Each narrow fp32 network of as many bytes is worse, by one or two points at 8
+#   bits and by more below; at 4 bits also if it takes four times the steps. Mind that these are bytes of packed
+#   values: section 3 showed what a small file holds beside them, and that time is another matter.
 
 # %%
 fp32 = accuracy["fp32"]
