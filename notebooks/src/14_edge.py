@@ -393,8 +393,8 @@ report.figure(
 # %% [markdown]
 # - **8 bits: round, and be done.** After training there is no useful difference from fp32. At 4 bits some tenths of a
 #   point are lost; teaching has no more than that to bring back.
-# - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many; taught for a quarter of the
-#   steps that the network had, they come back to within one point and two.
+# - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many; taught for 150 steps, where
+#   the network itself had taken 500, they come back to within one point and two.
 # - **The teacher is worth the labels, and no more**, at every number of bits: it knows what they know, for it learnt
 #   from them. But it needs none. And where labels of the old kind are gone (a language model after instruction tuning
 #   and reinforcement learning), NVIDIA report that it keeps what training on labels of one kind loses.
@@ -467,17 +467,16 @@ print("the lead shrinks as the steps grow: yes")
 # - **With few steps, prune.** After 100 of them what was pruned is ten points and more ahead of what began anew, though
 #   it started at chance: cut to a quarter of its channels the network knows nothing, but its weights are near to
 #   something.
-# - **The lead shrinks with the steps**, to a few points at 650 and less at 2,600. Whoever can pay for a whole training
-#   gains little by pruning; whoever has a network that cost a fortune and a hundredth of it to spend gains much. That
-#   is the case of language models.
+# - **The lead shrinks with the steps**, to a few points at 650 and less at 2,600. So prune where a trained large
+#   network is there and steps are dear; where a whole training costs little, it matters little.
 # - **Importance counts:** the same number of channels drawn at random starts behind.
 # - **Labels or teacher?** No difference that we would act on: both know the same signals.
 #
 # ## 6. A phone is not here
 #
 # All milliseconds above are of one processor of the machine that this notebook ran on. **Not measured:** a phone's or a
-# microcontroller's time, its neural processor, energy, heat, memory while it runs, how long loading takes. A processor
-# with int8 units moves the front, and so does a colder day. How to measure, with commands that were tried as far as a
+# microcontroller's time, its neural processor, energy, heat, memory while it runs, how long loading takes. Another
+# processor moves the front. How to measure, with commands that were tried as far as a
 # laptop goes:
 #
 # **An ONNX file on a device** that has Python (a Raspberry Pi, say): copy the file, `pip install onnxruntime`, and run
@@ -628,8 +627,8 @@ lab.quiz("14")
 # **When not:** fewer bits than the processor can multiply (they are unpacked first, and it takes longer); files of a
 # few kilobytes, which grow; embeddings, if it is time that you want; any of it before you measured on the device.
 #
-# **Cost:** calibration is one pass over some hundred inputs. Teaching while rounded is training, here for a quarter of
-# the steps that the network had; each pass also rounds the weights.
+# **Cost:** calibration is one pass over some hundred inputs. Teaching while rounded is training, here for 150 steps
+# where the network had 500; each pass also rounds the weights.
 #
 # **Copy it:** `python -m kdref copy quantization` writes one file that needs only torch. `kdref/lab/edge/` writes and
 # measures files.
