@@ -476,8 +476,7 @@ print("the lead shrinks as the steps grow: yes")
 #
 # All milliseconds above are of one processor of the machine that this notebook ran on. **Not measured:** a phone's or a
 # microcontroller's time, its neural processor, energy, heat, memory while it runs, how long loading takes. Another
-# processor moves the front. How to measure, with commands that were tried as far as a
-# laptop goes:
+# processor moves the front. How to measure, with commands that were tried as far as a laptop goes:
 #
 # **An ONNX file on a device** that has Python (a Raspberry Pi, say): copy the file, `pip install onnxruntime`, and run
 #
