@@ -464,9 +464,8 @@ assert lead[0]["accuracy"] > 0.08 > lead[1]["accuracy"] > lead[2]["accuracy"]
 print("the lead shrinks as the steps grow: yes")
 
 # %% [markdown]
-# - **With few steps, prune.** After 100 of them what was pruned is ten points and more ahead of what began anew, though
-#   it started at chance: cut to a quarter of its channels the network knows nothing, but its weights are near to
-#   something.
+# - **With few steps, prune.** After 100 of them what was pruned is ten points and more ahead of what began anew. At
+#   first it knew little: most of its channels had been cut. But what is left of its weights is near to something.
 # - **The lead shrinks with the steps**, to a few points at 650 and less at 2,600. So prune where a trained large
 #   network is there and steps are dear; where a whole training costs little, it matters little.
 # - **Importance counts:** the same number of channels drawn at random starts behind.
