@@ -221,7 +221,8 @@ print("this lesson is in the table: yes")
 #   operations per token, $\delta_L$, $\delta_P$ shares of a teacher's cost; $\theta_i$ coefficients, $m$, $n$ widths of
 #   teacher and student, $r$ a norm.
 # - **14:** $x$ a weight or an activation, $\hat x$ the same rounded, $k$ its whole number; $b$ bits, $s$ the step;
-#   $Q_N$, $Q_P$ the largest whole numbers below and above zero; $N$ how many values share a step.
+#   $Q_N$, $Q_P$ the largest whole numbers below and above zero; $N$ how many values share a step; $I_c$ importance of a
+#   channel, $\gamma_c$ its normalisation's factor, $W_c$ the weights that read it.
 # - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
 #   expected.
 #

@@ -8,11 +8,12 @@
 #
 # - round a network's weights to 8, 4, 3 or 2 bits, and say which step loses least;
 # - teach a network while it is rounded, by itself before rounding, and know when that is worth it;
-# - take a network out of PyTorch, in fp32 and in int8, and prove that it still says the same;
+# - take a network out of PyTorch, in fp32 and in int8, and measure how far it still says the same;
 # - measure accuracy, bytes, milliseconds and multiply-adds together, and draw the Pareto front;
 # - choose between fewer bits, fewer channels and a new small network by what was measured.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb).
+# **Needs:** [lesson 01](01_soft_targets.ipynb), and packages that no other lesson needs: ONNX, ONNX Runtime, torchao.
+# `make course` installs them; elsewhere `python -m pip install "kdref[edge]"` does.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
@@ -28,6 +29,7 @@
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from kdref import lab, quantization
@@ -37,6 +39,7 @@ from kdref.lab.experiments import (
     _edge_front,
     edge_encoder,
     edge_images,
+    edge_longer,
     edge_pruned,
     edge_quantised,
     edge_tuning,
@@ -49,16 +52,17 @@ from kdref.soft_targets import soft_target_loss
 lab.setup()
 BASE_SEED = lab.base_seed()
 FOLDER = Path(tempfile.mkdtemp())  # of the files that this lesson writes
+print("packages of kdref[edge]:", edge.missing() or "installed")
 
 # %% [markdown]
 # ## 1. Fewer bits
 #
-# A weight is a float of 32 bits. [**Quantisation**](GLOSSARY.md#quantisation) puts it on a grid: a whole number $k$ of
-# $b$ bits, times a step $s$ that many weights share. Eight bits are a quarter of the bytes, and processors multiply
-# whole numbers faster than floats.
+# A weight is a float of 32 bits (fp32). [**Quantisation**](GLOSSARY.md#quantisation) puts it on a grid: a whole number
+# $k$ of $b$ bits, times a step $s$ that many weights share. Eight bits are a quarter of the bytes, and some processors
+# multiply whole numbers faster than floats.
 #
-# $$\hat x = s \cdot \mathrm{round}\big(\mathrm{clip}(x / s,\, -Q_N,\, Q_P)\big), \quad Q_N = 2^{b-1},\; Q_P = 2^{b-1}
-# - 1$$
+# $$\hat x = s\, k, \quad k = \mathrm{round}\big(\mathrm{clip}(x / s,\, -Q_N,\, Q_P)\big), \quad Q_N = 2^{b-1},\; Q_P =
+# 2^{b-1} - 1$$
 #
 # **Fake** quantisation leaves the result a float: on the grid, but trainable. Rounding has no slope, so its gradient is
 # taken as 1 inside the clip and 0 outside: *straight through* ([Bengio et al. 2013](https://arxiv.org/abs/1308.3432)).
@@ -73,9 +77,9 @@ lab.show(quantization._rounded)
 
 # %%
 x = torch.tensor([-1.0, -0.3, 0.1, 0.4], requires_grad=True)
-rounded = fake_quantize(x, 0.25, bits=2)
-rounded.sum().backward()
-print("rounded: ", rounded.tolist())
+on_grid = fake_quantize(x, 0.25, bits=2)
+on_grid.sum().backward()
+print("rounded: ", on_grid.tolist())
 print("gradient:", x.grad.tolist())
 
 # %% [markdown]
@@ -98,7 +102,8 @@ report.figure(
 levels_explorer(fake_quantize, layer.weight)
 
 # %% [markdown]
-# `calibrated_scale` finds that step, for all weights or one for each output channel (`dim=0`):
+# `calibrated_scale` finds that step, $\arg\min_s \sum (\hat x - x)^2$, by trying a hundred; for all weights, or one for
+# each output channel (`dim=0`), as here, where the picture has one for the layer:
 
 # %%
 lost = {}
@@ -107,7 +112,7 @@ for bits in (8, 4, 3, 2):
         step = calibrated_scale(layer.weight, bits=bits, method=method, dim=0)
         error = fake_quantize(layer.weight, step, bits=bits, dim=0) - layer.weight
         lost[bits, method] = (error.square().sum() / layer.weight.square().sum()).item()
-    print(f"{bits} bits: {lost[bits, 'max']:.1%} of the weights' square is lost, at best {lost[bits, 'mse']:.1%}")
+    print(f"{bits} bits: {lost[bits, 'max']:.2%} of the weights' square is lost, at best {lost[bits, 'mse']:.2%}")
 assert all(lost[bits, "mse"] <= lost[bits, "max"] for bits in (8, 4, 3, 2))
 
 # %% [markdown]
@@ -127,14 +132,15 @@ print("its gradient:", round(quantizer.step.grad.item(), 3))
 
 # %% [markdown]
 # By hand: 0.9/2 = 0.45 goes to 0, slope -0.45; 1.1/2 = 0.55 goes to 1, slope 0.45; 5 is clipped, slope $Q_P$ = 1. The
-# sum is 1, over $\sqrt{3 \cdot 1}$: 0.577.
+# sum is 1, over $\sqrt{N Q_P} = \sqrt{3 \cdot 1}$: 0.577. $N$ counts the three values that pass, not the four that the
+# step began from.
 #
 # ## 2. Out of PyTorch
 #
 # A phone has no Python. A network leaves PyTorch in three steps: `torch.export` records its operations, `torch.onnx`
 # writes them to a file in a format that many runtimes read, and a runtime loads it. Ours is ONNX Runtime, on one
-# thread. What all files of this lesson hold is a network of MNIST-1D, our large one; [lesson
-# 02](02_response_based.ipynb) has its data.
+# thread. Our large network: three convolutions of 32 channels and a linear layer, 6,826 weights, taught for 500 steps
+# on MNIST-1D, the signals of [lesson 02](02_response_based.ipynb).
 
 # %%
 known, teacher = _edge.parts(), _edge.large(BASE_SEED)
@@ -147,7 +153,8 @@ print("ONNX Runtime says what PyTorch says, to four decimals, whatever the numbe
 
 # %% [markdown]
 # The number of examples stays free because `to_onnx` says so; by default it would be that of the example, for good.
-# Batch normalisation is gone: in eval mode it is a factor and a constant, folded into the convolution before it.
+# Batch normalisation is gone: in eval mode it is a factor and a constant, and these were multiplied into the weights of
+# the convolution before it.
 #
 # **Static int8.** ONNX Runtime rounds weights per channel, and activations too: a few hundred inputs, without labels,
 # show it the range of each. That is called [calibration](GLOSSARY.md#calibration-of-ranges), and has nothing to do with
@@ -157,9 +164,9 @@ print("ONNX Runtime says what PyTorch says, to four decimals, whatever the numbe
 int8 = edge.quantized(path, known.train_x[:500], FOLDER / "teacher-int8.onnx")
 plain, whole = (edge.answers(file, known.test_x) for file in (path, int8))
 same = (plain.argmax(-1) == whole.argmax(-1)).double().mean().item()
-assert same > 0.97
+assert same > 0.94
 assert edge.file_bytes(int8) < 0.6 * edge.file_bytes(path)
-print("the int8 file chooses the same class for over 97 % of new signals: yes; it has less than 60 % of the bytes: yes")
+print("the int8 file chooses the same class for over 94 % of new signals: yes; it has less than 60 % of the bytes: yes")
 
 # %% [markdown]
 # **Inside PyTorch** torchao keeps weights of linear layers as int8 and multiplies by the step when they are used:
@@ -177,10 +184,10 @@ print("the answers stay within two hundredths: yes")
 # ## 3. What does it cost, and what is it worth?
 #
 # Students of four sizes, 4 to 16 channels where the teacher has 32; alone, and distilled (half labels, half soft
-# targets at τ = 2). Each becomes three files: fp32, int8, and weights of 4 bits with activations of 8. **This table is
-# your machine's**: [latency](GLOSSARY.md#latency) is the median and the 95th percentile of 200 calls on one thread, for
-# one signal and for 32. The interval is for the accuracy of these very networks, from 4,000 signals; another seed would
-# give other networks.
+# targets at τ = 2), with one learning rate that was not tuned for each. Each becomes three files: fp32, int8, and
+# weights of 4 bits with activations of 8. **This table is your machine's**: [latency](GLOSSARY.md#latency) is the
+# median and the 95th percentile of 200 calls on one thread, for one signal and for 32. The interval is for the accuracy
+# of these very networks, from 4,000 signals; another seed would give other networks.
 
 # %% tags=["nbval-ignore-output"]
 networks = _edge_front.networks(BASE_SEED)
@@ -194,15 +201,16 @@ report.table(shown, decimals=4, caption="milliseconds (ms) and their 95th percen
 # %%
 size = table.pivot(index="network", columns="form", values="bytes")
 right = table.pivot(index="network", columns="form", values="accuracy")
-narrow = [name for name in networks if name.startswith(("4", "8", "12"))]
-assert (size.loc[narrow, "int8"] > size.loc[narrow, "fp32"]).all()
+small = [f"{width} channels, {how}" for width in (4, 8, 12) for how in ("alone", "distilled")]
+assert (size.loc[small, "int8"] > size.loc[small, "fp32"]).all()
 assert size.loc["teacher", "4 bits"] < size.loc["teacher", "int8"] < 0.6 * size.loc["teacher", "fp32"]
-assert (right["int8"] - right["fp32"]).abs().max() < 0.03
-assert (right["4 bits"] < right["fp32"]).all()
+assert (size.filter(like="16", axis=0)["int8"] < size.filter(like="16", axis=0)["fp32"]).all()
+assert (right["fp32"] - right["int8"]).mean() < 0.02
+assert (right["fp32"] - right["4 bits"]).mean() > 0.005
 multiply_adds = table.groupby("network")["multiply-adds"].first()
-assert multiply_adds["teacher"] > 3.5 * multiply_adds["16 channels, alone"]
-print("int8 changes the accuracy by less than three points: yes; 4 bits after training cost some everywhere: yes")
-print("files of 4, 8 and 12 channels are larger in int8 than in fp32, the teacher's is smaller: yes")
+assert multiply_adds["teacher"] > 40 * multiply_adds["4 channels, alone"]
+print("on average int8 costs less than two points: yes; 4 bits after training cost more than half a point: yes")
+print("files of 4, 8 and 12 channels are larger in int8 than in fp32, of 16 and the teacher's smaller: yes")
 
 # %% tags=["nbval-ignore-output"]
 report.figure(
@@ -212,8 +220,9 @@ report.figure(
 )
 
 # %% [markdown]
-# The staircase is the [**Pareto front**](GLOSSARY.md#pareto-front): what no other file beats in both. It is not for us
-# to say which point on it is right; everything off it is wrong.
+# The staircase is the [**Pareto front**](GLOSSARY.md#pareto-front): the files for which no other is at least as good in
+# both, and better in one. It is not for us to say which point on it is right. What lies off it by more than the
+# intervals is not worth its price, in these two numbers; within them, being on or off is partly luck.
 
 # %%
 best = table[edge.front(table, cost="bytes", gain="accuracy")]
@@ -222,71 +231,79 @@ assert not (best["network"].str.startswith(("4", "8")) & (best["form"] != "fp32"
 print("on the front of bytes: the teacher in int8: yes; any int8 file of 4 or 8 channels: no")
 
 # %% [markdown]
-# - **A file is more than its weights.** Each rounding is a mark in the file, of some hundred bytes. Under ten kilobytes
-#   that costs more than the weights save.
-# - **Fewer bits need not be quicker.** Compare the columns of your own table. On the machine that built this page int8
-#   was no quicker for one signal, where most of the time is spent on calling, but more than twice as quick for the
-#   teacher with 32; and 4 bits were slower than fp32, for its processor has no such arithmetic: they are unpacked
-#   first.
+# - **A file is more than its weights.** Each rounding is a mark in the file, of some hundred bytes. Here that costs
+#   more than the weights save up to 12 channels (6 kB), and less from 16 on (9 kB).
+# - **Fewer bits need not be quicker.** Compare the columns of your own table. With one signal much of the time is
+#   probably spent on calling. 4 bits save bytes, not time, where the processor has no such arithmetic: they are
+#   unpacked first.
 # - **Multiply-adds are no milliseconds.** The teacher has over forty times those of 4 channels; measure before you
 #   believe either.
-# - **One network of each kind shows no effect.** Between alone and distilled a point or two are luck of the first
-#   weights, and with 4 channels ten are. Whether a teacher helps is asked of many seeds: in lessons 01 to 12, and of
-#   narrow networks below.
+# - **One network of each kind shows no effect.** What lies between alone and distilled may be luck of the first
+#   weights. Whether a teacher helps is asked of many seeds: in lessons 01 to 12, and of narrow networks below.
 #
-# **On images**, stored: students on mnist5k, teacher `mnist5k-cnn2d-32`, eight seeds.
+# **On images**, stored: students on mnist5k, 200 steps, teacher `mnist5k-cnn2d-32` (one network). Eight seeds, rates
+# not tuned: described, not judged. Look at the training accuracy first: the small ones have not fitted their images.
 
 # %% tags=["nbval-ignore-output"]
 images = experiments.load("edge_images")
-forms = ["accuracy", "accuracy_int8", "accuracy_int4"]
+forms = ["training_accuracy", "accuracy", "accuracy_int8", "accuracy_int4"]
 costs = ["bytes_fp32", "bytes_int8", "bytes_int4", "multiply_adds"]
 means = images.groupby("arm")[[*forms, *costs]].mean().loc[list(edge_images.ARMS)]
 half = 2.365 * images.groupby("arm")["accuracy"].std() / 8**0.5  # Student's t, seven degrees of freedom
-means.insert(1, "± seeds", half)
-report.table(means.astype(dict.fromkeys(costs, int)), percent=[*forms, "± seeds"])
+shown = means.astype(dict.fromkeys(costs, int))
+shown.insert(2, "± seeds", [f"{100 * width:.1f}" for width in half.loc[means.index]])
+shown.loc["teacher", "± seeds"] = "one network"
+report.table(shown, percent=forms)
 
 # %%
 print(experiments.provenance("edge_images")["command"], "·", images["seed"].nunique(), "seeds")
-students = means.drop("teacher")
-assert ((students["accuracy"] - students["accuracy_int8"]).abs() < 0.02).all()
+assert ((means["accuracy"] - means["accuracy_int8"]).abs() < 0.02).all()
 assert means.loc["teacher", "bytes_int8"] < 0.4 * means.loc["teacher", "bytes_fp32"]
-assert (students.filter(like="4 channels", axis=0)["bytes_int8"] > students["bytes_fp32"].min()).all()
+tiny = means.loc[["4 channels | alone", "4 channels | distilled"]]
+assert (tiny["bytes_int8"] > tiny["bytes_fp32"]).all()
 print("int8 costs less than two points at every size: yes; the teacher's file shrinks to less than 40 %: yes")
+print("the files of 4 channels grow in int8: yes")
 
 # %% [markdown]
-# **A text encoder.** Of the 22.7 million weights of [lesson 11's encoder](11_language_models.ipynb) half are word
-# embeddings. Which half should be int8? A reader was fitted to the fp32 vectors of 1,000 sentences (do they praise?),
-# and then reads the vectors of the others. ONNX Runtime's *dynamic* int8 needs no calibration: it looks at each
-# activation's range as it goes.
+# **A text encoder.** Of the 22.7 million weights of [lesson 11's encoder](11_language_models.ipynb) half are
+# embeddings, of words, positions and types. Which half pays? A linear classifier was fitted to the fp32 vectors of
+# 1,000 sentences (does the sentence praise?), and then reads the vectors of 1,000 others; a seed draws which. ONNX
+# Runtime's *dynamic* int8 needs no calibration: it looks at each activation's range as it goes. So in the layers
+# weights and activations are rounded, in the embeddings weights only.
 
 # %% tags=["nbval-ignore-output"]
 encoder = experiments.load("edge_encoder")
 parts = encoder.groupby("arm")[["accuracy", "cosine", "bytes", "milliseconds"]].mean().loc[list(edge_encoder.ARMS)]
 parts["megabytes"] = parts.pop("bytes") / 1e6
-report.table(parts, percent=["accuracy"], caption="milliseconds of the processor for one sentence")
+report.table(parts, percent=["accuracy"], caption="milliseconds of the processor for one sentence, measured once")
+report.comparison(lab.compare(encoder, baseline="fp32", metric="accuracy"))
 
 # %%
 assert parts.loc["embeddings", "megabytes"] < 0.65 * parts.loc["fp32", "megabytes"]
 assert parts.loc["both", "megabytes"] < 0.3 * parts.loc["fp32", "megabytes"]
 assert parts.loc["layers", "milliseconds"] < 0.7 * parts.loc["fp32", "milliseconds"]
+assert parts.loc["embeddings", "milliseconds"] > 0.8 * parts.loc["fp32", "milliseconds"]
 assert parts.loc["embeddings", "cosine"] > 0.995 > parts.loc["layers", "cosine"]
 assert abs(parts.loc["both", "accuracy"] - parts.loc["fp32", "accuracy"]) < 0.03
-print("each half saves about as many bytes; only the layers save time, and only they change the vectors: yes")
+assert lab.compare(encoder, baseline="fp32", metric="accuracy").loc["embeddings", "verdict"] == "no useful difference"
+print("each half saves about as many bytes; the layers save most of the time, and they change the vectors: yes")
 
 # %% [markdown]
-# So: *bytes* from either half, *time* from the layers only. The embeddings are looked up, not multiplied; in int8 they
-# are nearly free of harm.
+# So: *bytes* from either half, most of the *time* from the layers (once, on one processor with int8 units; on yours it
+# may differ). The embeddings are looked up, not multiplied; in int8 they make no useful difference to the classifier.
+# Whether int8 layers cost it half a point is undecided, and we did not try which of their two roundings it would be.
 #
 # ## 4. Taught while it is rounded
 #
-# Rounding after training takes no training data and seconds. **Quantisation-aware training** goes on training with the
-# rounding in place, so that the weights learn to live on the grid. And it needs no labels if it has a teacher: *the
-# network itself, before rounding* (Apprentice, Polino et al., QKD; for language models NVIDIA 2026, who take the KL
-# divergence alone at τ = 1). The loss is lesson 01's; nothing new is needed.
+# Rounding weights after training takes seconds and no data. **Quantisation-aware training** goes on training with the
+# rounding in place, so that the weights learn to live on the grid. Apprentice, Polino et al. and QKD gave rounded
+# students a teacher in fp32, usually a larger one, beside the labels. NVIDIA 2026 let *the network itself, before
+# rounding* teach, by the KL divergence alone at τ = 1, without labels; so do we. Labels and teacher together are not
+# tried here. The loss is lesson 01's; nothing new is needed.
 
 # %%
-rounded = _edge.rounded(_edge.folded(BASE_SEED), bits=2)
-model = _edge.rounding(_edge.folded(BASE_SEED), bits=2)  # LearnedStepSize on each weight, from where `rounded` ends
+untaught = _edge.rounded(_edge.folded(BASE_SEED), bits=2)
+model = _edge.rounding(_edge.folded(BASE_SEED), bits=2)  # LearnedStepSize on each weight, from where `untaught` is
 optimizer = torch.optim.AdamW(model.parameters(), lr=edge_tuning.chosen("2 bits", "teacher"), weight_decay=0.0)
 
 
@@ -298,117 +315,156 @@ def step_rounded(batch):
 
 batches = lab.Batches(known.train_x, _edge.logits(BASE_SEED), batch_size=100, seed=BASE_SEED)
 lab.fit(step_rounded, model, batches, optimizer, epochs=4)
-before, after = (_edge.right(net)["accuracy"] for net in (rounded, model))
-assert after > before + 0.02
+shares = [_edge.right(network)["accuracy"] for network in (untaught, model)]
+assert shares[1] > shares[0] + 0.02
 print("2 bits, a few passes through the training set, no label: better than rounding after training: yes")
 
 # %% [markdown]
 # **Into a file.** What users trip over: exporters treat fake quantisation each in its own way, from refusing it to
 # folding it into constants whose steps are lost. So leave plain fp32 weights on the grid, export those, and hand their
-# steps to ONNX Runtime. Without the steps it lays a grid of its own over yours, and rounds a second time.
+# steps to ONNX Runtime. Without the steps it lays a grid of its own over yours, and rounds a second time. (At 4 bits,
+# in a test, the answers then move more than twice as far.)
 
 # %%
-steps = _edge.settled(model)
-path = edge.to_onnx(model, known.train_x[:2], FOLDER / "two-bits.onnx")
-packed = edge.quantized(path, known.train_x[:500], FOLDER / "two-bits-int8.onnx", scales=steps)
+learnt = _edge.settled(model)
+plain_file = edge.to_onnx(model, known.train_x[:2], FOLDER / "two-bits.onnx")
+packed = edge.quantized(plain_file, known.train_x[:500], FOLDER / "two-bits-int8.onnx", scales=learnt)
 said = edge.answers(packed, known.test_x)
 same = (said.argmax(-1) == model(known.test_x).argmax(-1)).double().mean().item()
-assert same > 0.95
-level = model.get_submodule("features.conv2").weight / steps["features.conv2.weight"].view(-1, 1, 1)
-print("the file agrees with the network on over 95 % of new signals: yes")
+assert same > 0.93
+level = model.get_submodule("features.conv2").weight / learnt["features.conv2.weight"].view(-1, 1, 1)
+print("the file agrees with the network on over 93 % of new signals: yes")
 print("levels in use:", sorted({round(k) for k in level.flatten().tolist()}))
 
 # %% [markdown]
-# (ONNX knows no 2 bits: the file stores them as int8. Packed, the middle layers would take a quarter of that; that is
-# how bytes are counted below. First and last layer keep 8 bits, as in Esser et al.)
+# Not on all of them: the file rounds activations too. (ONNX Runtime's quantiser, which we use, writes 8 and 4 bits, and
+# so the file stores 2 bits as int8; newer ONNX has a type of 2 bits. Packed, the middle layers would take a quarter of
+# that, and so bytes are counted below.)
 #
-# **The experiment**, 24 seeds. At 8, 4, 3 and 2 bits: after training; taught by labels; taught by itself unrounded. Its
-# opponents: as many steps more without rounding, and a *narrower network in fp32 with as many bytes*, which learnt from
-# the first step on, by labels or by the large network. Learning rates were chosen for each on other seeds and signals.
+# **The experiment**, 24 seeds. At 8, 4, 3 and 2 bits: after training; taught by labels; taught by itself unrounded.
+# Here only weights are rounded, activations stay floats; the first and the last layer keep 8 bits, as in Esser et al.;
+# and the step is that of least error. Section 3's 4-bit files round every layer, by its largest weight, and activations
+# to 8 bits: they lost more.
+#
+# The opponents: as many steps more without rounding, and a *narrower network in fp32 with as many bytes*, which learnt
+# from the first step on, by labels or by the large network; at 4, 3 and 2 bits also with four times the steps. Learning
+# rates were chosen on other seeds and signals for 4 and 2 bits, 17 and 10 channels; their neighbours and longer runs
+# use the same.
 
 # %%
-quantised = experiments.load("edge_quantised")
-print(
-    experiments.provenance("edge_quantised")["command"],
-    "·",
-    len(quantised),
-    "runs,",
-    quantised["seed"].nunique(),
-    "seeds",
-)
+quantised, longer = experiments.load("edge_quantised"), experiments.load("edge_longer")
+for name, runs in (("edge_quantised", quantised), ("edge_longer", longer)):
+    print(experiments.provenance(name)["command"], "·", len(runs), "runs,", runs["seed"].nunique(), "seeds")
 seed = BASE_SEED if BASE_SEED in set(quantised["seed"]) else 0
-for arm in ("3 bits | teacher", "2 bits | teacher"):
+for arm, within in (("3 bits | teacher", 0.01), ("2 bits | teacher", 0.02)):
     live = edge_quantised.run(seed, arm)
     kept = quantised.query("seed == @seed and arm == @arm").iloc[0]
-    assert abs(live["accuracy"] - kept["accuracy"]) < 0.02  # other processors round differently
-    print(f"{arm}: within two points of the stored run")
+    assert abs(live["accuracy"] - kept["accuracy"]) < within  # other processors round differently
+    print(f"{arm}: within {100 * within:.0f} point(s) of the stored run")
 
 # %% tags=["nbval-ignore-output"]
-columns = ["accuracy", "training_accuracy", "agreement", "bytes"]
-found = quantised.groupby("arm")[columns].mean().loc[list(edge_quantised.ARMS)]
-found["bytes"] = found["bytes"].astype(int)
-report.table(found, percent=columns[:3])
-at_fp32 = quantised[quantised["arm"].str.match(r"fp32$|\d bits")]
+means = quantised.groupby("arm")[["accuracy", "training_accuracy", "agreement", "bytes"]].mean()
+means = means.loc[list(edge_quantised.ARMS)].astype({"bytes": int})
+report.table(means, percent=["accuracy", "training_accuracy", "agreement"])
+later = longer.groupby("arm")[["accuracy", "training_accuracy"]].mean().loc[list(edge_longer.ARMS)]
+report.table(later, percent=["accuracy", "training_accuracy"])
+
+# %% [markdown]
+# **Against fp32**, and against rounding after training:
+
+# %% tags=["nbval-ignore-output"]
+HOW = ("after training", "labels", "teacher")
+more = ["fp32, more steps | labels", "fp32, more steps | teacher"]
+rounded_arms = [f"{bits} bits | {how}" for bits in (8, 4, 3, 2) for how in HOW]
+at_fp32 = quantised[quantised["arm"].isin(["fp32", *more, *rounded_arms])]
+against_fp32 = lab.compare(at_fp32, baseline="fp32", metric="accuracy")
+report.comparison(against_fp32)
 report.table(report.verdicts(at_fp32, baseline="fp32"))
 
 # %%
 ours = report.verdicts(at_fp32, baseline="fp32")["all seeds"]
-accuracy = found["accuracy"]
-assert ours["8 bits | after training"] == "no useful difference"
-assert (ours[["3 bits | after training", "2 bits | after training"]] == "hurts").all()
-for bits in (3, 2):
-    rows = quantised[quantised["arm"].str.startswith(f"{bits} bits")]
+for arm in ("fp32, more steps | labels", "8 bits | after training", "4 bits | teacher"):
+    assert ours[arm] == "no useful difference"
+    print(f"{arm}: no useful difference from fp32")
+for bits in (4, 3, 2):
+    assert ours[f"{bits} bits | after training"] == "hurts"
+    print(f"{bits} bits | after training: hurts")
+assert against_fp32.loc["4 bits | after training", "low"] > -0.01
+for bits, most in ((3, 0.01), (2, 0.02)):
+    taught = against_fp32.loc[[f"{bits} bits | labels", f"{bits} bits | teacher"]]
+    assert (taught["verdict"] == "hurts").all()
+    assert (taught["low"] > -most).all()
+print("the loss stays within a point: 4 bits after training, 3 bits taught; within two: 2 bits taught")
+
+# %%
+for bits in (4, 3, 2):
+    rows = quantised[quantised["arm"].isin([f"{bits} bits | {how}" for how in HOW])]
     taught = report.verdicts(rows, baseline=f"{bits} bits | after training")["all seeds"]
     assert (taught == "helps").all()
-print("8 bits after training: no useful difference from fp32; 3 and 2 bits after training hurt: yes")
-print("at 3 and 2 bits teaching while it is rounded helps, by labels and by the teacher: yes")
+    print(f"{bits} bits: teaching while it is rounded helps, by labels and by the teacher: yes")
 
 # %% [markdown]
 # **Labels or teacher?** And the opponents, each beside the rounded network of as many bytes:
 
 # %% tags=["nbval-ignore-output"]
+everything = pd.concat([quantised, longer])
+by_teacher, against = {}, {}
 for bits in (8, 4, 3, 2):
-    rows = quantised[quantised["arm"].isin([f"{bits} bits | labels", f"{bits} bits | teacher"])]
-    report.comparison(lab.compare(rows, baseline=f"{bits} bits | labels", metric="accuracy"))
-    rows = quantised[quantised["arm"].str.match(rf"narrow.* {bits} bits|{bits} bits . teacher")]
-    report.comparison(lab.compare(rows, baseline=f"{bits} bits | teacher", metric="accuracy"))
+    ours, narrow_arms = f"{bits} bits | teacher", f"narrow, bytes of {bits} bits"
+    rows = quantised[quantised["arm"].isin([f"{bits} bits | labels", ours])]
+    by_teacher[bits] = lab.compare(rows, baseline=f"{bits} bits | labels", metric="accuracy")
+    opponents = [f"{narrow_arms}{long} | {by}" for long in ("", ", longer") for by in ("labels", "teacher")]
+    against[bits] = everything[everything["arm"].isin([ours, *opponents])]
+    report.comparison(by_teacher[bits])
+    report.comparison(lab.compare(against[bits], baseline=ours, metric="accuracy"))
 
 # %%
 for bits in (8, 4, 3, 2):
-    rows = quantised[quantised["arm"].isin([f"{bits} bits | labels", f"{bits} bits | teacher"])]
-    by_teacher = lab.compare(rows, baseline=f"{bits} bits | labels", metric="accuracy").loc[f"{bits} bits | teacher"]
-    assert -0.01 < by_teacher["low"] < by_teacher["high"] < 0.01
-    rows = quantised[quantised["arm"].str.match(rf"narrow.* {bits} bits|{bits} bits . teacher")]
-    against = report.verdicts(rows, baseline=f"{bits} bits | teacher")["all seeds"]
-    assert (against == "hurts").all()
-    print(f"{bits} bits: labels and teacher within a point; better than every narrow network of its bytes: yes")
+    assert by_teacher[bits].loc[f"{bits} bits | teacher", "verdict"] == "no useful difference"
+    assert (report.verdicts(against[bits], baseline=f"{bits} bits | teacher")["all seeds"] == "hurts").all()
+    print(f"{bits} bits: labels or teacher, no useful difference; every narrow network of its bytes is worse: yes")
 
 # %%
 report.figure(
-    _edge_front.drawn_bits(found),
-    "accuracy over bytes: rounded networks that were taught stay near the level of fp32 down to 3 bits and fall a "
-    "little at 2; after training they fall at 3 and deeply at 2; narrow fp32 networks lie below all taught ones",
+    _edge_front.drawn_bits(means, later),
+    "accuracy over bytes: rounded networks that were taught stay near the level of fp32 down to 3 bits and lose about "
+    "a point at 2; after training they fall at 3 and deeply at 2; narrow fp32 networks lie below all taught ones, with "
+    "four times the steps (hollow) less far below",
 )
 
 # %% [markdown]
-# - **8 bits: round, and be done.** After training there is no useful difference from fp32. At 4 bits some tenths of a
-#   point are lost; teaching has no more than that to bring back.
-# - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many; taught for 150 steps, where
-#   the network itself had taken 500, they come back to within one point and two.
-# - **The teacher is worth the labels, and no more**, at every number of bits: it knows what they know, for it learnt
-#   from them. But it needs none. And where labels of the old kind are gone (a language model after instruction tuning
-#   and reinforcement learning), NVIDIA report that it keeps what training on labels of one kind loses.
-# - **Fewer bits beat fewer channels.** Each narrow fp32 network of as many bytes is worse, by one or two points at 8
-#   bits and by more below; at 4 bits also if it takes four times the steps. Mind that these are bytes of packed
-#   values: section 3 showed what a small file holds beside them, and that time is another matter.
+# - **8 bits: round, and be done.** After training there is no useful difference from fp32. At 4 bits, with steps of
+#   least error and 8 bits at both ends, some tenths of a point are lost, and teaching brings most of them back. The
+#   plain 4-bit files of section 3 lost points.
+# - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many. Taught for 150 steps, where
+#   the network itself had taken 500, 3 bits lose less than half a point and 2 bits about one: the table still says
+#   *hurts*. As many steps more without rounding, by labels, make no useful difference, so steps alone explain nothing.
+# - **The teacher alone is worth the labels**, at every number of bits, at τ = 1 and on the signals that it learnt from.
+#   But it needs none. Not tried: signals without labels, which it could answer and labels can't. Language models go
+#   through several trainings whose data and rewards can't be replayed; there, NVIDIA report, the network before
+#   rounding teaches stably where training on labels does not.
+# - **If it must say the same, leave it alone.** At 8 bits the network agrees with itself unrounded less after teaching
+#   than before.
+# - **Fewer bits beat fewer channels.** Each narrow fp32 network of as many bytes is worse: at equal steps by one or two
+#   points at 8 bits and by three and more below. But then the narrow ones had not fitted the training signals. With
+#   four times the steps the gap at 4 bits shrinks to between one and two points, at 3 bits to about SHORT3 and at 2
+#   bits to about SHORT2. Mind that these are bytes of packed values: section 3 showed what a small file holds beside
+#   them, and that time is another matter.
 
 # %%
-fp32 = accuracy["fp32"]
-assert lab.compare(at_fp32, baseline="fp32", metric="accuracy").loc["4 bits | after training", "low"] > -0.01
-assert 0.01 < fp32 - accuracy["3 bits | after training"] < 0.05 < fp32 - accuracy["2 bits | after training"]
-assert (accuracy[["3 bits | labels", "3 bits | teacher"]] > fp32 - 0.01).all()
-assert (accuracy[["2 bits | labels", "2 bits | teacher"]] > fp32 - 0.02).all()
-print("each number in these lines: yes")
+accuracy, agreement = means["accuracy"], means["agreement"]
+assert 0.01 < accuracy["fp32"] - accuracy["3 bits | after training"] < 0.05
+assert accuracy["fp32"] - accuracy["2 bits | after training"] > 0.1
+assert min(accuracy[["3 bits | labels", "3 bits | teacher"]]) > accuracy["fp32"] - 0.005
+assert (agreement[["8 bits | labels", "8 bits | teacher"]] < agreement["8 bits | after training"] - 0.005).all()
+narrow8 = accuracy[["narrow, bytes of 8 bits | labels", "narrow, bytes of 8 bits | teacher"]]
+assert narrow8.between(accuracy["8 bits | teacher"] - 0.02, accuracy["8 bits | teacher"] - 0.01).all()
+for bits in (4, 3, 2):
+    assert accuracy[f"narrow, bytes of {bits} bits | teacher"] < accuracy[f"{bits} bits | teacher"] - 0.03
+gap = {bits: accuracy[f"{bits} bits | teacher"] - later["accuracy"][arm] for arm, bits in edge_longer.BITS.items()}
+gap[4] = accuracy["4 bits | teacher"] - accuracy["narrow, bytes of 4 bits, longer | labels"]
+assert 0.01 < gap[4] < 0.02
+print("3 and 2 bits, agreement and narrow networks as said: yes")
 
 # %% [markdown]
 # ## 5. Prune, then distil
@@ -416,68 +472,101 @@ print("each number in these lines: yes")
 # The other way to a small network: take channels away from a large one. [Structured
 # pruning](GLOSSARY.md#structured-pruning) leaves a plain narrow network, no mask and no special hardware. Which
 # channels go? Those that matter least to the next layer: the factor of a channel's normalisation times the length of
-# the weights that read it. What is left is damaged, and is taught again by the network that it was cut from: that is
-# how small language models are made from large ones today (Muralidharan et al. 2024, NVIDIA's Minitron). In small: 8
-# of 32 channels, a twelfth of the weights.
+# the weights that read it,
+#
+# $$I_c = |\gamma_c| \cdot \|W_c\|$$
+#
+# What is left is damaged, and is taught again by the network that it was cut from. Some small language models are made
+# so from large ones (Muralidharan et al. 2024, NVIDIA's Minitron; they take importance from *activations* on a few
+# inputs). In small: 8 of 32 channels, a twelfth of the weights.
 
 # %%
 lab.show(_edge.importance)
+lab.show(_edge.pruned)
 narrow = _edge.pruned(_edge.large(BASE_SEED), 8)
 print(models.count_parameters(narrow), "of", models.count_parameters(models.make("cnn1d-32")), "weights are left")
 
 # %% [markdown]
+# **By hand.** Two channels with factors -2 and 1. What reads the first is 3 and 4, of length 5; what reads the second
+# is 7. So their importance is 10 and 7.
+
+# %%
+two = models.make("cnn1d-2")
+two.get_submodule("features.norm1").weight.data = torch.tensor([-2.0, 1.0])
+reader = torch.zeros(2, 2, 3)  # channels out, channels in, places
+reader[:, 0, 0], reader[1, 1, 2] = torch.tensor([3.0, 4.0]), 7.0
+two.get_submodule("features.conv2").weight.data = reader
+print("importance:", _edge.importance(two, 1).tolist())
+
+# %% [markdown]
 # **The control** is the same narrow network, *begun anew*, with as many steps: by labels, by the teacher. And channels
-# drawn at random instead of by importance. Three budgets; 24 seeds; learning rates tuned for each.
+# drawn at random instead of by importance. Three budgets; 24 seeds. Learning rates were tuned at 100 and 650 steps;
+# 2,600 steps use those of 650, random channels those of the pruned.
 
 # %%
 cut = experiments.load("edge_pruned")
 print(experiments.provenance("edge_pruned")["command"], "·", len(cut), "runs,", cut["seed"].nunique(), "seeds")
 seed = BASE_SEED if BASE_SEED in set(cut["seed"]) else 0
-live, kept = edge_pruned.run(seed, "100 steps | pruned | teacher"), cut.query("seed == @seed").set_index("arm")
-assert (
-    abs(live["accuracy"] - kept.loc["100 steps | pruned | teacher", "accuracy"]) < 0.05
-)  # few steps, and others round
-print("100 steps, pruned, by the teacher: within five points of the stored run")
+arm = "100 steps | pruned | teacher"
+live, kept = edge_pruned.run(seed, arm), cut.query("seed == @seed and arm == @arm").iloc[0]
+assert abs(live["accuracy"] - kept["accuracy"]) < 0.04  # few steps, and other processors round differently
+print("100 steps, pruned, by the teacher: within four points of the stored run")
 
 # %% tags=["nbval-ignore-output"]
-columns = ["accuracy", "training_accuracy"]
-after = cut.groupby("arm")[columns].mean().loc[list(edge_pruned.ARMS)]
-report.table(after, percent=columns)
-for steps in (100, 650, 2600):
-    rows = cut[cut["arm"].str.startswith(f"{steps} steps")]
-    report.comparison(lab.compare(rows, baseline=f"{steps} steps | anew | labels", metric="accuracy"))
+after = cut.groupby("arm")[["accuracy", "training_accuracy"]].mean().loc[list(edge_pruned.ARMS)]
+report.table(after, percent=["accuracy", "training_accuracy"])
+STARTS = ("pruned | labels", "pruned | teacher", "random channels | teacher", "anew | labels", "anew | teacher")
+budgets = {n: cut[cut["arm"].isin([f"{n} steps | {start}" for start in STARTS])] for n in (100, 650, 2600)}
+for n, runs in budgets.items():
+    report.comparison(lab.compare(runs, baseline=f"{n} steps | anew | labels", metric="accuracy"))
+    report.comparison(lab.compare(runs, baseline=f"{n} steps | pruned | labels", metric="accuracy"))
 
 # %%
-for steps in (100, 650):
-    rows = cut[cut["arm"].str.startswith(f"{steps} steps")]
-    begun = report.verdicts(rows, baseline=f"{steps} steps | anew | labels")["all seeds"]
-    assert (begun[[f"{steps} steps | pruned | labels", f"{steps} steps | pruned | teacher"]] == "helps").all()
-    drawn = report.verdicts(rows, baseline=f"{steps} steps | random channels | teacher")["all seeds"]
-    assert drawn[f"{steps} steps | pruned | teacher"] == "helps"
-    by = lab.compare(rows, baseline=f"{steps} steps | pruned | labels", metric="accuracy")
-    assert abs(by.loc[f"{steps} steps | pruned | teacher", "difference"]) < 0.015
-    print(
-        f"{steps} steps: pruned beats begun anew, by labels and by the teacher, and beats channels drawn at random: yes"
-    )
-lead = [after.loc[f"{n} steps | pruned | teacher"] - after.loc[f"{n} steps | anew | labels"] for n in (100, 650, 2600)]
-assert lead[0]["accuracy"] > 0.08 > lead[1]["accuracy"] > lead[2]["accuracy"]
-print("the lead shrinks as the steps grow: yes")
+for n, runs in budgets.items():
+    for by in ("labels", "teacher"):
+        anew = report.verdicts(runs, baseline=f"{n} steps | anew | {by}")["all seeds"]
+        assert (anew[[f"{n} steps | pruned | labels", f"{n} steps | pruned | teacher"]] == "helps").all()
+    taught = lab.compare(runs, baseline=f"{n} steps | pruned | labels", metric="accuracy")["verdict"]
+    assert taught[f"{n} steps | pruned | teacher"] == "no useful difference"
+    print(f"{n} steps: pruned beats begun anew: yes; pruned, labels or teacher: no useful difference")
+for n in (100, 650):
+    drawn = report.verdicts(budgets[n], baseline=f"{n} steps | random channels | teacher")["all seeds"]
+    assert drawn[f"{n} steps | pruned | teacher"] == "helps"
+    assert (drawn[[f"{n} steps | anew | labels", f"{n} steps | anew | teacher"]] == "hurts").all()
+    print(f"{n} steps: drawn at random beats begun anew: yes; by importance beats drawn at random: yes")
+
+# %%
+share = after["accuracy"]
+lead = [share[f"{n} steps | pruned | teacher"] - share[f"{n} steps | anew | labels"] for n in budgets]
+assert lead[0] > 0.15
+assert 0.08 > lead[1] > 0.03 > lead[2] > 0.01
+drawn = share["100 steps | random channels | teacher"] - share["100 steps | anew | labels"]
+assert drawn > 0.5 * lead[0]
+assert share["650 steps | anew | labels"] > share["100 steps | pruned | teacher"] + 0.03
+assert share["pruned, not taught"] < 0.2
+print("the lead shrinks as the steps grow: yes; more than half of it at 100 steps is there with channels drawn: yes")
+print("650 steps anew are better than 500 as a large network and 100 pruned: yes")
 
 # %% [markdown]
-# - **With few steps, prune.** After 100 of them what was pruned is ten points and more ahead of what began anew. At
-#   first it knew little: most of its channels had been cut. But what is left of its weights is near to something.
-# - **The lead shrinks with the steps**, to a few points at 650 and less at 2,600. So prune where a trained large
-#   network is there and steps are dear; where a whole training costs little, it matters little.
-# - **Importance counts:** the same number of channels drawn at random starts behind.
-# - **Labels or teacher?** No difference that we would act on: both know the same signals.
+# - **If the large network is there and steps are few, prune.** After 100 steps what was pruned is far ahead of what
+#   began anew. Untaught it is near chance, but it learns again fast.
+# - **The lead shrinks with the steps**, to about five points at 650 and less than three at 2,600, where it still
+#   *helps*. And the pruned network had 500 steps as a large one: count these, and 650 steps anew are better than 500
+#   and 100. Prune where the large network is there anyway.
+# - **Importance counts, and is not all.** Channels drawn at random end behind those chosen, after 100 and 650 steps,
+#   but well before what began anew: most of the lead at 100 steps is in the inherited weights as such.
+# - **Labels or teacher?** For what was pruned no useful difference, at any budget: both know the same signals.
 #
 # ## 6. A phone is not here
 #
-# All milliseconds above are of one processor of the machine that this notebook ran on. **Not measured:** a phone's or a
-# microcontroller's time, its neural processor, energy, heat, memory while it runs, how long loading takes. Another
-# processor moves the front. How to measure, with commands that were tried as far as a laptop goes:
+# All milliseconds above but the encoder's are of one processor of the machine that this notebook ran on. **Not
+# measured:** a phone's or a microcontroller's time, its neural processor, energy, heat, memory while it runs, how long
+# loading takes. Another processor moves the front, and may move accuracy too: older x86 processors without VNNI can
+# clip sums of int8 products unless asked not to (`edge.session` asks). So measure the file's accuracy on the device as
+# well. How to measure, with commands that were tried as far as a laptop goes:
 #
-# **An ONNX file on a device** that has Python (a Raspberry Pi, say): copy the file, `pip install onnxruntime`, and run
+# **An ONNX file on a device** that has Python (a Raspberry Pi, say): copy the file (it lies in `FOLDER`: print it),
+# `pip install onnxruntime`, and run
 #
 # ```python
 # import time, numpy, onnxruntime
@@ -496,7 +585,7 @@ print("the lead shrinks as the steps grow: yes")
 # Tried here, on an ordinary processor. On Android and iOS the same file is read by ONNX Runtime's own packages: not
 # tried.
 #
-# **ExecuTorch** is PyTorch's runtime for phones. `pip install executorch`, then
+# **ExecuTorch** is PyTorch's runtime for phones. `pip install executorch`, then in this notebook
 #
 # ```python
 # from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -511,9 +600,14 @@ print("the lead shrinks as the steps grow: yes")
 # method.execute([known.test_x[:2]])
 # ```
 #
-# Tried here with ExecuTorch 1.5.1 and a network of 16 channels: a file of 15 kB, and its answers are PyTorch's to six
-# decimals. On the phone: `adb push` the file and ExecuTorch's runner, which prints the time per call. Not tried, for
-# want of a phone.
+# Tried here with ExecuTorch 1.5.1, on a network of 16 channels in place of the teacher: a file of 15 kB, and its
+# answers are PyTorch's to six decimals. On the phone, with ExecuTorch's runner built for it; not tried, for want of a
+# phone:
+#
+# ```
+# adb push teacher.pte executor_runner /data/local/tmp/
+# adb shell /data/local/tmp/executor_runner --model_path /data/local/tmp/teacher.pte
+# ```
 #
 # ## 7. Exercises
 #
@@ -537,7 +631,7 @@ my_bytes = 16 * 32 * 3 * 3 + 32 * 10 + 4 * (32 + 10) + 4 * (32 + 10)
 lab.check("14.1", my_bytes)
 
 # %% [markdown] tags=["exercise"]
-# **14.2 Build.** Fake quantisation with a sign: x any shape, `scale` a number, `bits` a whole number. Round x to the
+# **14.2 Recall.** Fake quantisation with a sign: x any shape, `scale` a number, `bits` a whole number. Round x to the
 # nearest of the levels from $-2^{b-1}$ to $2^{b-1} - 1$ times the scale; the gradient is 1 inside the clip and 0
 # outside.
 #
@@ -560,28 +654,27 @@ def my_quantizer(x, scale, bits):
 lab.check("14.2", my_quantizer)
 
 # %% [markdown] tags=["exercise"]
-# **14.3 Derive.** How does each rounded value $\hat x$ change with the step s? Straight through, the rounding error
-# counts as a constant. Return $\partial \hat x / \partial s$ for each value, the shape of x: inside the clip, and
-# beyond each of its ends. No autograd.
+# **14.3 Build.** Which channels stay? `factor` (C,) of a normalisation with C channels, `reader` (O, C, K), the weights
+# of the next convolution, `count` a whole number. Return the numbers of the `count` most important channels, shape
+# (count,), the smallest number first.
 #
-# <details><summary>Hint</summary>Inside, x̂ = s · (x/s + e) with e = round(x/s) - x/s a constant. Beyond the ends
-# x̂ is s times the last level.</details>
+# <details><summary>Hint</summary>`reader[:, c]` holds all weights that read channel c. `topk` gives the numbers in the
+# order of importance.</details>
 
 
 # %% tags=["exercise"]
-def my_slope(x, scale, bits):
+def my_channels(factor, reader, count):
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def my_slope(x, scale, bits):
-    v = x / scale
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    return torch.where(v < low, low, torch.where(v > high, high, v.round() - v))
+def my_channels(factor, reader, count):
+    importance = factor.abs() * reader.square().sum(dim=(0, 2)).sqrt()
+    return importance.topk(count).indices.sort().values
 
 
 # %% tags=["check"]
-lab.check("14.3", my_slope)
+lab.check("14.3", my_channels)
 
 # %% [markdown] tags=["exercise"]
 # **14.4 Design.** N networks with `accuracy`, `size` in bytes and `milliseconds`, each (N,). Return a mask (N,): True
@@ -608,8 +701,10 @@ def my_front(accuracy, size, milliseconds):
 lab.check("14.4", my_front)
 
 # %% [markdown]
-# **Going further** (not checked): give the step of each channel of the teacher to `LearnedStepSize` at 2 bits and train
-# it on the squared error of the weights alone: does it find the step of "mse"? (A test says: within 5 % of its error.)
+# **Going further** (not checked): derive how the squared error $\sum (\hat x - x)^2$ changes with the step, straight
+# through. Which values push the step down, and which up? Then give the step of each channel of the teacher to
+# `LearnedStepSize` at 2 bits and train it on that error alone: does it find the step of "mse"? (A test does so with 3
+# bits and one step: within 5 % of the least error.)
 
 # %%
 lab.quiz("14")
@@ -618,15 +713,16 @@ lab.quiz("14")
 # ## 8. When to use what, and when not
 #
 # **First, 8 bits after training.** It takes seconds and some hundred inputs without labels; measure the accuracy of the
-# file, not of what you believe is in it. **Below 4 bits, teach while it is rounded**, by the network before rounding if
-# you have no labels. **A narrow network** where a call is so short that bits can't make it shorter. **Prune** where a
-# trained large network is there and steps are dear.
+# file. **Below 4 bits, and at 4 where the runtime rounds all layers by the largest weight, teach while it is rounded**,
+# by the network before rounding if you have no labels. **A narrow network** where a call is so short that bits can't
+# make it shorter. **Prune** where a trained large network is there and steps are few.
 #
-# **When not:** fewer bits than the processor can multiply (they are unpacked first, and it takes longer); files of a
-# few kilobytes, which grow; embeddings, if it is time that you want; any of it before you measured on the device.
+# **When not:** fewer bits than the processor can multiply (they are unpacked first, and that takes time); files of a
+# few kilobytes, which grow; embeddings, if it is time that you want; teaching, where the network must go on saying the
+# same; any of it before you measured on the device.
 #
-# **Cost:** calibration is one pass over some hundred inputs. Teaching while rounded is training, here for 150 steps
-# where the network had 500; each pass also rounds the weights.
+# **Cost:** calibration is one pass over some hundred inputs. Teaching while rounded is training, here 150 steps after
+# 500; each pass also rounds the weights.
 #
 # **Copy it:** `python -m kdref copy quantization` writes one file that needs only torch. `kdref/lab/edge/` writes and
 # measures files.

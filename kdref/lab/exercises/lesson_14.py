@@ -112,43 +112,43 @@ _QUANTIZER_MISTAKES: dict[str, tuple[Any, str]] = {
 }
 
 
-def step_slope(x: Tensor, scale: float, bits: int) -> Tensor:
+def channels_kept(factor: Tensor, reader: Tensor, count: int) -> Tensor:
     """14.3."""
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    v = (x / scale).detach()
-    found: Tensor = torch.where(v < low, low, torch.where(v > high, high, v.round() - v))
-    return found
+    return _largest(factor.abs() * _lengths(reader), count)
 
 
-def _outside(x: Tensor, scale: float, bits: int) -> Tensor:
-    ends: Tensor = (x / scale < -(2 ** (bits - 1))) | (x / scale > 2 ** (bits - 1) - 1)
-    return ends
+def _largest(score: Tensor, count: int) -> Tensor:
+    return score.topk(count).indices.sort().values
 
 
-def _level(x: Tensor, scale: float, bits: int) -> Tensor:
-    return _clipped((x / scale).round(), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+def _lengths(reader: Tensor) -> Tensor:
+    return reader.transpose(0, 1).flatten(1).norm(dim=1)
 
 
-_SLOPE_MISTAKES: dict[str, tuple[Any, str]] = {
-    "the level alone": (
-        _level,
-        "s stands in the product and in x / s: the second gives -x / s more, inside the clip.",
+_CHANNEL_MISTAKES: dict[str, tuple[Any, str]] = {
+    "the factors alone": (
+        lambda factor, reader, count: _largest(factor.abs(), count),
+        "a loud channel that the next layer hardly reads matters little: times the length of what reads it.",
     ),
-    "turned round": (
-        lambda *a: torch.where(_outside(*a), step_slope(*a), -step_slope(*a)),
-        "inside the clip it is the level less x / s, and not the other way round.",
+    "the readers alone": (
+        lambda factor, reader, count: _largest(_lengths(reader), count),
+        "what is read may be near zero: times the size of the channel's factor.",
     ),
-    "nothing outside": (
-        lambda *a: torch.where(_outside(*a), 0.0, step_slope(*a)),
-        "a clipped value has no gradient of its own, but the end of the grid moves with s.",
+    "signs left in": (
+        lambda factor, reader, count: _largest(factor * _lengths(reader), count),
+        "a factor of -2 lets as much through as one of 2: take its absolute value.",
     ),
-    "the whole error outside": (
-        lambda x, scale, bits: _level(x, scale, bits) - x / scale,
-        "a clipped value does not depend on x, so -x / s is missing there: only the last level is left.",
+    "weights summed with their signs": (
+        lambda factor, reader, count: _largest(factor.abs() * reader.sum(dim=(0, 2)).abs(), count),
+        "weights of both signs don't cancel: the length is the root of the sum of squares.",
     ),
-    "in the unit of x": (
-        lambda x, scale, bits: step_slope(x, scale, bits) * scale,
-        "the result is a slope, so it has no unit: twice as large x and s give the same.",
+    "the next layer's own channels": (
+        lambda factor, reader, count: _largest(factor.abs() * reader.flatten(1).norm(dim=1), count),
+        "axis 0 of the next layer's weights are its outputs; the channels that it reads are axis 1.",
+    ),
+    "in order of importance": (
+        lambda factor, reader, count: (factor.abs() * _lengths(reader)).topk(count).indices,
+        "the right channels, in another order than they have in the network: sort their numbers.",
     ),
 }
 
@@ -201,6 +201,10 @@ _FRONT_MISTAKES: dict[str, tuple[Any, str]] = {
 _VALUES = torch.tensor([-2, -1.1875, -0.96875, -0.59375, -0.09375, 0, 0.15625, 0.34375, 0.46875, 0.71875, 0.96875, 3])
 _ROUNDED = {"3 bits, levels from -1 to 0.75": (_VALUES, 0.25, 3), "4 bits, the same step": (2 * _VALUES, 0.25, 4)}
 
+_FACTOR = torch.tensor([1.5, -2.0, 1.0, 0.5, -1.0])
+_READER = (torch.arange(50) % 17 - 8.0).view(5, 5, 2)  # each mistake chooses others, of one channel or of four
+_KEPT = {f"{count} of five": (_FACTOR, _READER, count) for count in (2, 3, 1, 4)}
+
 _ACCURACY = torch.tensor([0.97, 0.95, 0.95, 0.93, 0.95, 0.90, 0.91, 0.90, 0.93, 0.89])
 _BYTES = torch.tensor([400.0, 100.0, 100.0, 120.0, 110.0, 30.0, 90.0, 30.0, 60.0, 30.0])
 _MILLISECONDS = torch.tensor([2.0, 0.8, 0.8, 0.5, 0.8, 0.9, 0.7, 0.9, 1.2, 0.9])
@@ -231,10 +235,10 @@ EXERCISES: dict[str, Exercise] = {
             "steps and biases of one byte": (_WEIGHTS + 2 * _CHANNELS, "steps and biases stay floats: 4 bytes each."),
             "bits for bytes": (8 * (_WEIGHTS + 8 * _CHANNELS), "8 bits are one byte."),
         },
-        remark="3.8 times fewer than the 19,880 bytes of floats, not 4; with 4 bits, two weights a byte, 7.1 times.",
+        remark="Floats take 19,880 bytes: 3.8 times as many, not 4. Beside 4 bits, two weights a byte, 7.1 times.",
     ),
     "14.2": Exercise(
-        title="Build fake quantisation",
+        title="Recall fake quantisation",
         hint="Divide by the scale, clamp to the levels, round with a detour for the gradient, multiply by the scale.",
         differs=_compare_values_and_gradients,
         solution=my_quantizer,
@@ -242,12 +246,12 @@ EXERCISES: dict[str, Exercise] = {
         remark="Forward it is a staircase, backward a ramp with flat ends.",
     ),
     "14.3": Exercise(
-        title="Derive the gradient of a learned step",
-        hint="x̂ = s · (x/s + e) with e the rounding error, a constant. And beyond the ends x̂ is s times a level.",
-        differs=calls({"3 bits": (_VALUES, 0.25, 3), "5 bits and a fine step": (_VALUES, 0.075, 5)}),
-        solution=step_slope,
-        mistakes=_SLOPE_MISTAKES,
-        remark="At most half a step from each value inside, many steps from each clipped one: outliers pull hard.",
+        title="Choose the channels that stay",
+        hint="The size of a channel's factor times the length of `reader[:, c]`; `topk`, then the numbers sorted.",
+        differs=calls(_KEPT),
+        solution=channels_kept,
+        mistakes=_CHANNEL_MISTAKES,
+        remark="Muralidharan et al. measure importance from activations on a few inputs instead of from weights.",
     ),
     "14.4": Exercise(
         title="Design: which networks are on the front?",
@@ -263,12 +267,12 @@ QUIZ = (
     Question(
         "A network's weights are stored as int8, and everything is computed in floats, as before. What is sure?",
         {
-            "It takes about a quarter of the bytes": "One byte a weight instead of four, and a step for each channel.",
+            "Its weights take about a quarter of the bytes": "And a step per channel. A small file may still grow.",
             "It is about four times as fast": "Products of floats take as long as before; int8 products need a runtime "
             "and a processor that have them.",
             "It is as accurate as before": "With 8 bits mostly, with few bits hardly: measure it.",
         },
-        right="It takes about a quarter of the bytes",
+        right="Its weights take about a quarter of the bytes",
     ),
     Question(
         "In training with fake quantisation a weight lies far beyond the last level. What does the loss do to it?",
@@ -288,8 +292,7 @@ QUIZ = (
             "A smaller network in floats, of equal bytes and equal training": "Fewer weights are the other way to few "
             "bytes: only beside it do 4 bits show what they are worth.",
             "The teacher": "That has been done, and says that there was room, not which way to use it is the best.",
-            "The same network without training": "That shows what training with rounding brings, and not whether "
-            "rounding is the right way to be small.",
+            "The same network, rounded and not taught": "That shows what teaching brings, not whether to round at all.",
         },
         right="A smaller network in floats, of equal bytes and equal training",
     ),

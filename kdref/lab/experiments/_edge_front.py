@@ -29,7 +29,7 @@ CALIBRATION = 500  # training signals
 
 
 def networks(seed: int) -> dict[str, nn.Sequential]:
-    """The teacher, and students of each size, alone and distilled, of one learning rate: it was best for both kinds."""
+    """The teacher, and students of each size, alone and distilled, all of one learning rate."""
     found = {"teacher": large(seed)}
     for width in WIDTHS:
         for name, weight in (("alone", 0.0), ("distilled", SOFT_WEIGHT)):
@@ -129,8 +129,13 @@ def drawn(table: "DataFrame", costs: Mapping[str, str]) -> "Figure":
     return figure
 
 
-def drawn_bits(means: "DataFrame") -> "Figure":
-    """Accuracy over bytes of the arms of ``edge_quantised``: rounded networks, and narrow ones in fp32."""
+def drawn_bits(means: "DataFrame", longer: "DataFrame") -> "Figure":
+    """Accuracy over bytes of the arms of ``edge_quantised``: rounded networks, and narrow ones in fp32.
+
+    Hollow: narrow ones with four times the steps, by labels; at 3 and 2 bits from ``edge_longer``.
+    """
+    import pandas as pd
+
     from kdref.lab.report import style
 
     lines = {f"rounded, {how}": f"{{bits}} bits | {how}" for how in ("after training", "labels", "teacher")}
@@ -140,6 +145,18 @@ def drawn_bits(means: "DataFrame") -> "Figure":
             rows = means.loc[[arm.format(bits=bits) for bits in (2, 3, 4, 8)]]
             color, marker, line = style.COLORS[place], style.MARKERS[place], "-" if "rounded" in name else "--"
             ax.plot(rows["bytes"], rows["accuracy"], color=color, marker=marker, linestyle=line, label=name)
+        arms = [f"narrow, bytes of {bits} bits{{}} | labels" for bits in (2, 3, 4)]
+        later = pd.concat([means, longer])["accuracy"]
+        ax.scatter(
+            means.loc[[arm.format("") for arm in arms], "bytes"],
+            later[[arm.format(", longer") for arm in arms]],
+            s=60,
+            color="white",
+            edgecolor=style.COLORS[3],
+            marker=style.MARKERS[3],
+            label="narrow, labels, four times the steps",
+            zorder=3,
+        )
         ax.axhline(means.loc["fp32", "accuracy"], color="#555555", linestyle=":", label="fp32, 26,920 bytes")
         ax.set(xlabel="bytes", ylabel="accuracy")
         style.percent_axis(ax.yaxis)
