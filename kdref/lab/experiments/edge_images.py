@@ -1,6 +1,6 @@
 """Students of four sizes on mnist5k, alone and distilled from the shipped teacher, as fp32, int8 and 4-bit files.
 
-Sizes are measured as files, accuracies as ONNX Runtime's. All learn by the teacher's recipe, for a ninth of its steps;
+Sizes are measured as files, accuracies as ONNX Runtime's. All learn by AdamW along a cosine, 1,000 steps;
 the distilled ones by half labels, half soft targets. The split and the teacher are one; a seed draws first weights and
 the order of images. Lesson: notebooks/14_edge.ipynb.
 """
@@ -21,7 +21,7 @@ from kdref.lab.training.batches import teacher_outputs
 from kdref.soft_targets import distillation_loss
 
 TEACHER, WIDTHS = "mnist5k-cnn2d-32", (4, 8, 12, 16)
-STEPS, BATCH_SIZE, LEARNING_RATE = 200, 100, 0.01
+STEPS, BATCH_SIZE, LEARNING_RATE = 1_000, 100, 0.03
 SOFT_WEIGHT, TEMPERATURE = 0.5, 4.0
 CALIBRATION = 300  # training images
 SEEDS = tuple(range(8))
