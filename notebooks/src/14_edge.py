@@ -204,13 +204,14 @@ right = table.pivot(index="network", columns="form", values="accuracy")
 small = [f"{width} channels, {how}" for width in (4, 8, 12) for how in ("alone", "distilled")]
 assert (size.loc[small, "int8"] > size.loc[small, "fp32"]).all()
 assert size.loc["teacher", "4 bits"] < size.loc["teacher", "int8"] < 0.6 * size.loc["teacher", "fp32"]
-assert (size.filter(like="16", axis=0)["int8"] < size.filter(like="16", axis=0)["fp32"]).all()
+ratio = size.loc["16 channels, alone", "int8"] / size.loc["16 channels, alone", "fp32"]
+assert 0.8 < ratio < 1.2
 assert (right["fp32"] - right["int8"]).mean() < 0.02
 assert (right["fp32"] - right["4 bits"]).mean() > 0.005
 multiply_adds = table.groupby("network")["multiply-adds"].first()
 assert multiply_adds["teacher"] > 40 * multiply_adds["4 channels, alone"]
 print("on average int8 costs less than two points: yes; 4 bits after training cost more than half a point: yes")
-print("files of 4, 8 and 12 channels are larger in int8 than in fp32, of 16 and the teacher's smaller: yes")
+print("in int8 files of 4, 8 and 12 channels are larger than in fp32, of 16 about even, the teacher's smaller: yes")
 
 # %% tags=["nbval-ignore-output"]
 report.figure(
@@ -232,7 +233,7 @@ print("on the front of bytes: the teacher in int8: yes; any int8 file of 4 or 8 
 
 # %% [markdown]
 # - **A file is more than its weights.** Each rounding is a mark in the file, of some hundred bytes. Here that costs
-#   more than the weights save up to 12 channels (6 kB), and less from 16 on (9 kB).
+#   more than the weights save up to 12 channels (7 kB in fp32); at 16 (10 kB) it is about even.
 # - **Fewer bits need not be quicker.** Compare the columns of your own table. With one signal much of the time is
 #   probably spent on calling. 4 bits save bytes, not time, where the processor has no such arithmetic: they are
 #   unpacked first.
@@ -248,18 +249,18 @@ print("on the front of bytes: the teacher in int8: yes; any int8 file of 4 or 8 
 images = experiments.load("edge_images")
 forms = ["training_accuracy", "accuracy", "accuracy_int8", "accuracy_int4"]
 costs = ["bytes_fp32", "bytes_int8", "bytes_int4", "multiply_adds"]
-means = images.groupby("arm")[[*forms, *costs]].mean().loc[list(edge_images.ARMS)]
+of_images = images.groupby("arm")[[*forms, *costs]].mean().loc[list(edge_images.ARMS)]
 half = 2.365 * images.groupby("arm")["accuracy"].std() / 8**0.5  # Student's t, seven degrees of freedom
-shown = means.astype(dict.fromkeys(costs, int))
-shown.insert(2, "± seeds", [f"{100 * width:.1f}" for width in half.loc[means.index]])
+shown = of_images.astype(dict.fromkeys(costs, int))
+shown.insert(2, "± seeds", [f"{100 * width:.1f}" for width in half.loc[of_images.index]])
 shown.loc["teacher", "± seeds"] = "one network"
 report.table(shown, percent=forms)
 
 # %%
 print(experiments.provenance("edge_images")["command"], "·", images["seed"].nunique(), "seeds")
-assert ((means["accuracy"] - means["accuracy_int8"]).abs() < 0.02).all()
-assert means.loc["teacher", "bytes_int8"] < 0.4 * means.loc["teacher", "bytes_fp32"]
-tiny = means.loc[["4 channels | alone", "4 channels | distilled"]]
+assert ((of_images["accuracy"] - of_images["accuracy_int8"]).abs() < 0.02).all()
+assert of_images.loc["teacher", "bytes_int8"] < 0.4 * of_images.loc["teacher", "bytes_fp32"]
+tiny = of_images.loc[["4 channels | alone", "4 channels | distilled"]]
 assert (tiny["bytes_int8"] > tiny["bytes_fp32"]).all()
 print("int8 costs less than two points at every size: yes; the teacher's file shrinks to less than 40 %: yes")
 print("the files of 4 channels grow in int8: yes")
@@ -360,7 +361,7 @@ for arm, within in (("3 bits | teacher", 0.01), ("2 bits | teacher", 0.02)):
     live = edge_quantised.run(seed, arm)
     kept = quantised.query("seed == @seed and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < within  # other processors round differently
-    print(f"{arm}: within {100 * within:.0f} point(s) of the stored run")
+    print(f"{arm}: within {within:.0%} of the stored run")
 
 # %% tags=["nbval-ignore-output"]
 means = quantised.groupby("arm")[["accuracy", "training_accuracy", "agreement", "bytes"]].mean()
@@ -434,11 +435,12 @@ report.figure(
 
 # %% [markdown]
 # - **8 bits: round, and be done.** After training there is no useful difference from fp32. At 4 bits, with steps of
-#   least error and 8 bits at both ends, some tenths of a point are lost, and teaching brings most of them back. The
-#   plain 4-bit files of section 3 lost points.
+#   least error and 8 bits at both ends, some tenths of a point are lost, and teaching brings most of them back. (The
+#   plain 4-bit files of section 3 lost more.)
 # - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many. Taught for 150 steps, where
 #   the network itself had taken 500, 3 bits lose less than half a point and 2 bits about one: the table still says
-#   *hurts*. As many steps more without rounding, by labels, make no useful difference, so steps alone explain nothing.
+#   *hurts*. As many steps more without rounding make no useful difference by labels, and bring some tenths of a point
+#   by the teacher: it is not the steps that bring back what rounding took.
 # - **The teacher alone is worth the labels**, at every number of bits, at τ = 1 and on the signals that it learnt from.
 #   But it needs none. Not tried: signals without labels, which it could answer and labels can't. Language models go
 #   through several trainings whose data and rewards can't be replayed; there, NVIDIA report, the network before
@@ -446,10 +448,10 @@ report.figure(
 # - **If it must say the same, leave it alone.** At 8 bits the network agrees with itself unrounded less after teaching
 #   than before.
 # - **Fewer bits beat fewer channels.** Each narrow fp32 network of as many bytes is worse: at equal steps by one or two
-#   points at 8 bits and by three and more below. But then the narrow ones had not fitted the training signals. With
-#   four times the steps the gap at 4 bits shrinks to between one and two points, at 3 bits to about SHORT3 and at 2
-#   bits to about SHORT2. Mind that these are bytes of packed values: section 3 showed what a small file holds beside
-#   them, and that time is another matter.
+#   points at 8 bits and by three and more below. But the narrow ones had not fitted the training signals. With four
+#   times the steps the gap at 4 bits shrinks to between one and two points, and at 3 and 2 bits to between two and
+#   three; at 8 bits we did not look. Mind that these are bytes of packed values: section 3 showed what a small file
+#   holds beside them, and that time is another matter.
 
 # %%
 accuracy, agreement = means["accuracy"], means["agreement"]
@@ -462,9 +464,13 @@ assert narrow8.between(accuracy["8 bits | teacher"] - 0.02, accuracy["8 bits | t
 for bits in (4, 3, 2):
     assert accuracy[f"narrow, bytes of {bits} bits | teacher"] < accuracy[f"{bits} bits | teacher"] - 0.03
 gap = {bits: accuracy[f"{bits} bits | teacher"] - later["accuracy"][arm] for arm, bits in edge_longer.BITS.items()}
-gap[4] = accuracy["4 bits | teacher"] - accuracy["narrow, bytes of 4 bits, longer | labels"]
-assert 0.01 < gap[4] < 0.02
-print("3 and 2 bits, agreement and narrow networks as said: yes")
+assert 0.02 < min(gap.values()) <= max(gap.values()) < 0.03
+for by in ("labels", "teacher"):
+    assert 0.01 < accuracy["4 bits | teacher"] - accuracy[f"narrow, bytes of 4 bits, longer | {by}"] < 0.02
+assert 0.001 < accuracy["fp32, more steps | teacher"] - accuracy["fp32"] < 0.004
+regained = accuracy[["4 bits | labels", "4 bits | teacher"]] - accuracy["4 bits | after training"]
+assert min(regained) > 0.5 * (accuracy["fp32"] - accuracy["4 bits | after training"])
+print("what teaching brings back, agreement, and what narrow networks lack, as said: yes")
 
 # %% [markdown]
 # ## 5. Prune, then distil

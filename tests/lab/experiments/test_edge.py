@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from kdref.lab import edge
-from kdref.lab.experiments import _edge, edge_pruned, edge_quantised, edge_tuning
+from kdref.lab.experiments import _edge, edge_longer, edge_pruned, edge_quantised, edge_tuning
 from kdref.lab.models import make
 from tests.lab.edge.test_files import random_statistics
 
@@ -26,7 +26,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[nn.Module, Ten
 
     for module in (_edge, edge_quantised):
         monkeypatch.setattr(module, "learn", look)
-    for module in (edge_quantised, edge_pruned):
+    for module in (edge_quantised, edge_pruned, edge_longer):
         monkeypatch.setattr(module, "chosen", lambda kind, by: 0.01)
         monkeypatch.setattr(module, "right", lambda model, **_: {"accuracy": 0.5})
     monkeypatch.setattr(edge_quantised, "choices", lambda seed: torch.zeros(4000))
@@ -131,6 +131,17 @@ def test_arms_start_alike_and_take_as_many_steps(looks: list) -> None:
         opponent = _edge.STEPS + _edge.FINE
         assert steps == (opponent * (4 if "longer" in arm else 1) if "narrow" in arm else _edge.FINE)
     assert _edge.STEPS + _edge.FINE == _edge.ANEW
+
+
+def test_longer_arms_differ_from_their_shorter_twins_in_their_steps_only(looks: list) -> None:
+    for arm, bits in edge_longer.BITS.items():
+        edge_longer.run(3, arm)
+        edge_quantised.run(3, arm.replace(", longer", ""))
+        (longer, said, seed, steps), (shorter, other_said, other_seed, other_steps) = looks[-2:]
+        assert str(bits) in arm
+        assert torch.equal(weights(longer), weights(shorter))
+        assert torch.equal(said, other_said)
+        assert (seed, steps) == (other_seed, 4 * other_steps)
 
 
 def test_a_narrow_opponent_has_no_fewer_bytes_and_one_channel_less_would() -> None:
