@@ -362,12 +362,17 @@ fifty = lab.replicate(run_labels, arms=["50 labels"], seeds=SEEDS)
 arms = [f"three views | {how}" for how in ("probabilities", "logits", "probabilities, τ = 1", "logits, τ = 1")]
 arms += ["Fourier alone | logits", "pixels alone | logits", "pixels, 3 seeds | probabilities"]
 views = pd.concat([lab.replicate(run, arms=arms, seeds=SEEDS), fifty])
-result = lab.compare(views, baseline="three views | probabilities", metric="accuracy")
-report.comparison(result, caption="students on pixels, against three views by probabilities, τ = 4")
-warm = lab.compare(views, baseline="three views | probabilities, τ = 1", metric="accuracy")
-ensemble = lab.compare(views, baseline="pixels alone | logits", metric="accuracy")
-report.comparison(warm.loc[["three views | probabilities, τ = 1", "three views | logits, τ = 1"]], caption="at τ = 1")
-report.comparison(ensemble.loc[["pixels alone | logits", "pixels, 3 seeds | probabilities"]], caption="the ensemble")
+groups = {
+    "τ = 4, against three views by probabilities": [arms[0], arms[1], *arms[4:6], "50 labels"],
+    "τ = 1, against probabilities": arms[2:4],
+    "the ensemble, against one pixel teacher": arms[5:],
+}
+compared = [
+    lab.compare(views[views["arm"].isin(group)], baseline=group[0], metric="accuracy") for group in groups.values()
+]
+for caption, table in zip(groups, compared, strict=True):
+    report.comparison(table, caption=caption)
+result, warm, ensemble = compared
 
 # %%
 for arm, expected in (("Fourier alone | logits", "hurts"), ("50 labels", "hurts"), ("pixels alone | logits", "helps")):
