@@ -116,7 +116,7 @@ def watermark_logits(
     Source: Kirchenbauer et al. 2023, Algorithm 2.
     """
     _check_token_ids(previous_tokens=previous_tokens)
-    _check_scores(logits, previous_tokens)
+    _check_logits_of_words(logits, previous_tokens)
     _check_numbers(strength=strength)
     if not 0 <= strength < math.inf:
         raise ValueError(f"strength must be finite and at least 0, got {strength}: 2.0 is usual, 0 marks nothing")
@@ -250,7 +250,7 @@ def _check_same_text(tokens: Tensor, previous_tokens: Tensor) -> None:
         raise ValueError(f"tokens and previous_tokens must have one shape, got {both}: text[1:] and text[:-1]")
 
 
-def _check_scores(logits: object, previous_tokens: Tensor) -> None:
+def _check_logits_of_words(logits: object, previous_tokens: Tensor) -> None:
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         found = logits.dtype if isinstance(logits, Tensor) else f"{type(logits).__name__}: take its .logits"
         raise TypeError(f"logits must be a floating-point tensor, got {found}")
