@@ -1,0 +1,98 @@
+"""The table of terms, and the timeline: facts with dates and sources, and what the table forbids."""
+
+import re
+
+import pytest
+
+from kdref.lab.course import terms, timeline
+from kdref.lab.course.terms import TERMS, forbidden
+
+DATE = re.compile(r"20\d\d-[01]\d(-[0-3]\d)?")
+OWN = {"student": "me/tiny", "licence": "mit", "competes": False}
+
+
+@pytest.mark.parametrize("key", TERMS)
+def test_each_row_says_all_that_a_reader_asks(key: str) -> None:
+    row = TERMS[key]
+    assert row.kind in ("service", "model", "data")
+    assert not row.date or DATE.fullmatch(row.date)
+    assert row.source.startswith("https://")
+    for words in (row.of, row.train, row.publish, row.name, row.clause, row.seen):
+        assert words.strip()
+    assert row.passes_on in ("", "weights", "outputs")
+    assert row.no_competitor == (row.kind == "service")
+    assert (row.begins != "") == row.name.startswith("begins")
+
+
+def test_what_needs_a_date_has_one() -> None:
+    undated = {key for key, row in TERMS.items() if not row.date}
+    assert undated == {"mit", "cc-by-4.0", "cc-by-sa-3.0"}  # texts that name none
+
+
+@pytest.mark.parametrize("event", timeline.TIMELINE, ids=lambda event: f"{event.date} {event.who}")
+def test_each_event_has_its_source_and_is_called_what_it_is(event: timeline.Event) -> None:
+    assert DATE.fullmatch(event.date)
+    assert event.source.startswith("https://")
+    accuses = re.search(r"evidence of|took outputs|fraudulent|to warn of", event.what)
+    assert event.alleged == bool(accuses)
+
+
+def test_events_are_in_their_order_and_both_sides_speak() -> None:
+    dates = [event.date for event in timeline.TIMELINE]
+    assert dates == sorted(dates)
+    sides = [event.alleged for event in timeline.TIMELINE]
+    assert sides.count(True) >= 3
+    assert sides.count(False) >= 3
+
+
+@pytest.mark.parametrize("service", [key for key, row in TERMS.items() if row.kind == "service"])
+def test_a_service_forbids_a_competitor_and_nothing_else(service: str) -> None:
+    said = forbidden(service, **{**OWN, "competes": True})
+    assert said is not None
+    assert TERMS[service].clause in said
+    assert TERMS[service].date in said
+    assert TERMS[service].source in said
+    assert forbidden(service, **OWN) is None
+    with pytest.raises(ValueError, match=f"{service} has terms of a service, .*: take one of llama3.1, llama4"):
+        forbidden("mit", **{**OWN, "licence": service})
+
+
+@pytest.mark.parametrize("llama", ["llama3.1", "llama4"])
+def test_a_student_of_llama_bears_its_name_and_one_that_started_from_it_its_licence(llama: str) -> None:
+    said = forbidden(llama, **OWN)
+    assert said is not None
+    assert said.startswith("the name me/tiny must begin with Llama, by Llama")
+    for name in ("Llama-tiny", "me/Llama-tiny"):
+        assert forbidden(llama, **{**OWN, "student": name}) is None  # its outputs leave the licence free
+    assert forbidden(llama, **{**OWN, "student": "Llama/tiny"}) is not None, "the owner's name is not the model's"
+    started = {**OWN, "student": "Llama-tiny", "base_terms": llama}
+    assert "the licence must be" in str(forbidden("deepseek-r1", **started))
+    assert forbidden("deepseek-r1", **{**started, "licence": llama}) is None
+    assert "must begin with Llama" in str(forbidden("deepseek-r1", **{**started, "student": "tiny", "licence": llama}))
+
+
+def test_gemma_hands_its_terms_on_through_outputs_and_share_alike_through_weights() -> None:
+    assert "the licence must be gemma and not mit" in str(forbidden("gemma", **OWN))
+    assert forbidden("gemma", **{**OWN, "licence": "gemma"}) is None
+    assert forbidden("cc-by-sa-3.0", **OWN) is None
+    assert "the licence must be cc-by-sa-3.0" in str(forbidden("mit", **OWN, base_terms="cc-by-sa-3.0"))
+
+
+@pytest.mark.parametrize("free", ["mit", "apache-2.0", "deepseek-r1", "cc-by-4.0"])
+def test_free_licences_forbid_nothing(free: str) -> None:
+    assert forbidden(free, **{**OWN, "competes": True}) is None
+    assert forbidden("mit", **OWN, base_terms=free) is None
+
+
+def test_unknown_terms_are_named_with_what_there_is() -> None:
+    for wrong in ({"teacher_terms": "llama"}, {"licence": "llama"}, {"base_terms": "llama"}):
+        with pytest.raises(ValueError, match=r"no terms are known as 'llama': take one of openai, anthropic, .*or add"):
+            forbidden(**{"teacher_terms": "mit", **OWN, **wrong})
+
+
+def test_both_tables_show_every_row() -> None:
+    shown = terms.table()
+    assert list(shown.index) == list(TERMS)
+    assert shown.loc["llama4", "name"] == "begins with “Llama”"
+    assert len(timeline.timeline()) == len(timeline.TIMELINE)
+    assert timeline.timeline()[""].tolist().count("alleged") == sum(event.alleged for event in timeline.TIMELINE)
