@@ -97,7 +97,7 @@ def distillation_card(
     for key in (teacher_terms, *data.values()):  # text of another teacher may be among the data
         objection = forbidden(key, student=student, licence=licence, competes=competes, base_terms=base_terms)
         if objection:
-            raise ValueError(f"no card for {student}: {objection}. No legal advice.")
+            raise ValueError(f"no card for {student}: {objection.said}. No legal advice.")
     numbers = _numbers(measured)
     facts = {"teacher": teacher, "teacher_terms": teacher_terms, "taken": list(taken), "loss": loss, "budget": budget}
     head = ModelCardData(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TERMS", "Terms", "forbidden", "table", "terms_of"]
+__all__ = ["REASONS", "TERMS", "Objection", "Terms", "forbidden", "table", "terms_of"]
+
+REASONS = ("it competes", "its name", "its licence")
 
 
 class Terms(NamedTuple):
@@ -179,6 +181,13 @@ TERMS: dict[str, Terms] = {
 }
 
 
+class Objection(NamedTuple):
+    """What the table has against a student."""
+
+    reason: str  # one of REASONS
+    said: str  # with the clause, its date and its source
+
+
 def terms_of(key: str) -> Terms:
     """Look up terms by their short name.
 
@@ -197,7 +206,7 @@ def forbidden(
     licence: str,
     competes: bool,
     base_terms: str = "",
-) -> str | None:
+) -> Objection | None:
     """Say what the table has against publishing a student, and by which clause; None if it has nothing.
 
     Args:
@@ -221,11 +230,11 @@ def forbidden(
         terms = terms_of(key)
         clause = f"{terms.of}{f' ({terms.date})' if terms.date else ''}, {terms.clause} ({terms.source})"
         if terms.no_competitor and competes:
-            return f"a student that competes with its teacher's service is forbidden by {clause}"
+            return Objection(REASONS[0], f"a student that competes with its teacher's service is forbidden by {clause}")
         if terms.begins and not student.rpartition("/")[2].startswith(terms.begins):
-            return f"the name {student} must begin with {terms.begins}, by {clause}"
+            return Objection(REASONS[1], f"the name {student} must begin with {terms.begins}, by {clause}")
         if terms.passes_on in (role, "outputs") and licence != key:
-            return f"the licence must be {key} and not {licence}, by {clause}"
+            return Objection(REASONS[2], f"the licence must be {key} and not {licence}, by {clause}")
     return None
 
 

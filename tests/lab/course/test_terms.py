@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from kdref.lab.course import terms, timeline
-from kdref.lab.course.terms import TERMS, forbidden
+from kdref.lab.course import projects, terms, timeline
+from kdref.lab.course.terms import REASONS, TERMS, Objection, forbidden
 
 DATE = re.compile(r"20\d\d-[01]\d(-[0-3]\d)?")
 OWN = {"student": "me/tiny", "licence": "mit", "competes": False}
@@ -47,11 +47,12 @@ def test_events_are_in_their_order_and_both_sides_speak() -> None:
 
 @pytest.mark.parametrize("service", [key for key, row in TERMS.items() if row.kind == "service"])
 def test_a_service_forbids_a_competitor_and_nothing_else(service: str) -> None:
-    said = forbidden(service, **{**OWN, "competes": True})
-    assert said is not None
-    assert TERMS[service].clause in said
-    assert TERMS[service].date in said
-    assert TERMS[service].source in said
+    objection = forbidden(service, **{**OWN, "competes": True})
+    assert objection is not None
+    assert objection.reason == "it competes"
+    assert TERMS[service].clause in objection.said
+    assert TERMS[service].date in objection.said
+    assert TERMS[service].source in objection.said
     assert forbidden(service, **OWN) is None
     with pytest.raises(ValueError, match=f"{service} has terms of a service, .*: take one of llama3.1, llama4"):
         forbidden("mit", **{**OWN, "licence": service})
@@ -59,9 +60,10 @@ def test_a_service_forbids_a_competitor_and_nothing_else(service: str) -> None:
 
 @pytest.mark.parametrize("llama", ["llama3.1", "llama4"])
 def test_a_student_of_llama_bears_its_name_and_one_that_started_from_it_its_licence(llama: str) -> None:
-    said = forbidden(llama, **OWN)
-    assert said is not None
-    assert said.startswith("the name me/tiny must begin with Llama, by Llama")
+    objection = forbidden(llama, **OWN)
+    assert objection is not None
+    assert objection.reason == "its name"
+    assert objection.said.startswith("the name me/tiny must begin with Llama, by Llama")
     for name in ("Llama-tiny", "me/Llama-tiny"):
         assert forbidden(llama, **{**OWN, "student": name}) is None  # its outputs leave the licence free
     assert forbidden(llama, **{**OWN, "student": "Llama/tiny"}) is not None, "the owner's name is not the model's"
@@ -72,7 +74,10 @@ def test_a_student_of_llama_bears_its_name_and_one_that_started_from_it_its_lice
 
 
 def test_gemma_hands_its_terms_on_through_outputs_and_share_alike_through_weights() -> None:
-    assert "the licence must be gemma and not mit" in str(forbidden("gemma", **OWN))
+    objection = forbidden("gemma", **OWN)
+    assert objection is not None
+    assert objection.reason == "its licence"
+    assert objection.said.startswith("the licence must be gemma and not mit, by Gemma")
     assert forbidden("gemma", **{**OWN, "licence": "gemma"}) is None
     assert forbidden("cc-by-sa-3.0", **OWN) is None
     assert "the licence must be cc-by-sa-3.0" in str(forbidden("mit", **OWN, base_terms="cc-by-sa-3.0"))
@@ -96,3 +101,12 @@ def test_both_tables_show_every_row() -> None:
     assert shown.loc["llama4", "name"] == "begins with “Llama”"
     assert len(timeline.timeline()) == len(timeline.TIMELINE)
     assert timeline.timeline()[""].tolist().count("alleged") == sum(event.alleged for event in timeline.TIMELINE)
+
+
+def test_the_six_projects_have_one_answer_each_and_all_four_occur() -> None:
+    expected = ["it competes", "its name", "its licence", "nothing", "nothing", "its licence"]
+    assert list(projects.objections().values()) == expected
+    assert set(expected) == set(projects.ANSWERS)
+    for words, question in projects.PROJECTS.values():
+        assert question["student"] in words
+        assert Objection(*(forbidden(**question) or ("", ""))).reason in ("", *REASONS)
