@@ -22,6 +22,8 @@ from kdref.lab.experiments import (
 )
 from kdref.lab.models import make
 from kdref.lab.training.batches import teacher_outputs
+from kdref.provenance import green_list
+from kdref.soft_targets import soft_target_loss
 
 V = _provenance_text.VOCABULARY
 
@@ -173,6 +175,19 @@ def test_marked_text_is_found_and_unmarked_text_is_not() -> None:
     assert found["marked: 0 %"]["nll"] < found["marked: 100 %"]["nll"] < math.log(V)
 
 
+def test_alarms_count_keys_by_each_pair_once_and_by_all_that_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pairs, seven times in all: both green under some keys, p is then 1/4 counted once and 1/128 repeated."""
+    text = torch.tensor([[3, 4] * 4])
+    monkeypatch.setattr(provenance_watermark, "KEYS", 30)
+    found = provenance_watermark.alarms(text, 0)
+    keys = range(provenance_watermark.key_of(0) + 2_000_000, provenance_watermark.key_of(0) + 2_000_030)
+    lists = [green_list(torch.tensor([3, 4]), vocabulary=V, key=key) for key in keys]
+    both = [bool(green[0, 4] and green[1, 3]) for green in lists]
+    assert 0 < sum(both) < 30
+    assert found["alarms"] == 0
+    assert found["alarms_repeated"] == pytest.approx(sum(both) / 30)
+
+
 # Mistakes -------------------------------------------------------------------------------------------------------------
 
 
@@ -250,15 +265,21 @@ def test_an_honest_user_doubts_as_much_as_is_best() -> None:
     assert found["user_calibration"] == pytest.approx(0.02, abs=1e-4)
 
 
-def test_the_nasty_teacher_keeps_its_accuracy_and_leaves_its_twin() -> None:
-    honest, nasty = provenance_nasty.honest(60), provenance_nasty.nasty(60)
+def test_the_nasty_teacher_keeps_its_accuracy_and_leaves_its_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = provenance_nasty.tested(provenance_nasty.known(60))
     assert len(y) == 797
-    logits = [teacher_outputs(model, x) for model in (honest, nasty)]
-    right = [(z.argmax(-1) == y).double().mean().item() for z in logits]
-    assert abs(right[0] - right[1]) < 0.03
-    gap = (logits[0] / 4).softmax(-1) - (logits[1] / 4).softmax(-1)
-    assert gap.abs().sum(-1).mean() > 0.2
+    twin, nasty = provenance_nasty.honest(60), provenance_nasty.nasty(60)
+    provenance_nasty.nasty.cache_clear()
+    monkeypatch.setattr(provenance_nasty, "WEIGHT", 0.0)
+    longer = provenance_nasty.nasty(60)  # as many steps on the labels alone
+    provenance_nasty.nasty.cache_clear()
+    right = [(teacher_outputs(model, x).argmax(-1) == y).double().mean().item() for model in (twin, nasty, longer)]
+    assert max(right) - min(right) < 0.03
+    far, near = (
+        soft_target_loss(teacher_outputs(twin, x), teacher_outputs(model, x), temperature=4.0)
+        for model in (nasty, longer)
+    )
+    assert far > 2 * near
 
 
 def test_copiers_of_both_teachers_start_alike_and_the_control_meets_none(monkeypatch: pytest.MonkeyPatch) -> None:
