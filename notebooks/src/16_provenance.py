@@ -221,19 +221,21 @@ twice = watermark_p_value(word.repeat(9), previous.repeat(9), vocabulary=20, key
 print("the same six pairs nine times over:", twice)
 
 # %% [markdown]
-# **Is the p-value what it says?** Of the texts of writers without the key, at most one in twenty may have $p \le 0.05$.
-# One student of unmarked text, 400 keys that nobody used. (With so many pairs $p$ takes many values, but not all:
-# P($p \le \alpha$) is a little below α, never above.) Beside it, the same text with each *repetition* counted:
+# **Is the p-value what it says?** Of the texts of writers without the key, at most one in twenty may have
+# $p \le 0.05$. Twenty students of unmarked text write 2,000 words each, and are tested with twenty keys that nobody
+# used. ($p$ takes many values here, but not all: P($p \le \alpha$) may be a little below α, never above.) Beside it,
+# the same texts with each *repetition* counted:
 
 # %%
-V = _provenance_text.VOCABULARY
-unmarked = _provenance_text.count(provenance_watermark.read(BASE_SEED, "marked: 0 %"))
-word, before = _provenance_text.pairs(_provenance_text.write(unmarked, 2000, seed=BASE_SEED))
+V, teacher = _provenance_text.VOCABULARY, provenance_watermark.teacher()
 once, repeated = [], []
-for key in range(1000, 1400):
-    once.append(watermark_p_value(word, before, vocabulary=V, key=key).item())
-    hits = green_list(torch.arange(V), vocabulary=V, key=key)[before, word].sum().item()
-    repeated.append(binom.sf(hits - 1, len(word), 0.5))
+for number in range(BASE_SEED, BASE_SEED + 20):
+    student = _provenance_text.count(_provenance_text.write(teacher, 20_000, seed=number))
+    word, before = _provenance_text.pairs(_provenance_text.write(student, 2000, seed=100 + number))
+    for key in range(20 * number, 20 * number + 20):
+        once.append(watermark_p_value(word, before, vocabulary=V, key=key).item())
+        hits = green_list(torch.arange(V), vocabulary=V, key=key)[before, word].sum().item()
+        repeated.append(binom.sf(hits - 1, len(word), 0.5))
 
 # %% tags=["nbval-ignore-output"]
 with style.new_figure(9, 3.4, columns=2) as (figure, axes):
@@ -241,10 +243,10 @@ with style.new_figure(9, 3.4, columns=2) as (figure, axes):
         ax.hist(values, bins=10, range=(0, 1), color=style.COLORS[0], edgecolor="white")
         ax.axhline(40, color=style.COLORS[1], linestyle="--")
         ax.set(xlabel="p-value", title=name, xlim=(0, 1))
-    axes[0].set_ylabel("keys, of 400")
+    axes[0].set_ylabel("tests, of 400")
 report.figure(
     figure,
-    "histograms of 400 p-values of an unmarked text: flat where each pair counts once; heaped at 0 and 1 where "
+    "histograms of 400 p-values of unmarked students: flat where each pair counts once; heaped at 0 and 1 where "
     "repetitions are counted",
 )
 
