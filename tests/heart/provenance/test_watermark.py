@@ -231,6 +231,15 @@ def test_a_long_text_needs_no_more_than_one_list_a_word() -> None:
     assert found == pytest.approx(stats.binom.sf(hits - 1, pairs.shape[1], 0.5), rel=1e-8)
 
 
+def test_a_large_vocabulary_is_gone_through_in_parts() -> None:
+    text = torch.randint(2**19, (21,), generator=torch.Generator().manual_seed(14))  # eight lists at a time
+    green = [
+        green_list(before, vocabulary=2**19, key=KEY)[word].item()
+        for before, word in zip(text[:-1], text[1:], strict=True)
+    ]
+    assert p_value(text, vocabulary=2**19) == pytest.approx(float(tail(sum(green), 20, Fraction(1, 2))), rel=1e-9)
+
+
 def test_a_student_of_marked_text_carries_the_mark() -> None:
     """Its knowledge is how often a word follows another, counted in a text; its own text has other pairs."""
     for strength, low, high in ((2.0, 0.0, 1e-6), (0.0, 1e-3, 1.0)):
