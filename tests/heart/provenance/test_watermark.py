@@ -1,5 +1,6 @@
 """The watermark: lists that the key alone knows, the bonus, and the exact test."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -233,10 +234,7 @@ def test_a_long_text_needs_no_more_than_one_list_a_word() -> None:
 
 def test_a_large_vocabulary_is_gone_through_in_parts() -> None:
     text = torch.randint(2**19, (21,), generator=torch.Generator().manual_seed(14))  # eight lists at a time
-    green = [
-        green_list(before, vocabulary=2**19, key=KEY)[word].item()
-        for before, word in zip(text[:-1], text[1:], strict=True)
-    ]
+    green = [green_list(before, vocabulary=2**19, key=KEY)[word].item() for before, word in itertools.pairwise(text)]
     assert p_value(text, vocabulary=2**19) == pytest.approx(float(tail(sum(green), 20, Fraction(1, 2))), rel=1e-9)
 
 
