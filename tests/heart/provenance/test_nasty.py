@@ -52,6 +52,13 @@ def test_order_of_examples_and_shifts_of_logits_change_nothing() -> None:
     assert_close(nasty_teacher_loss(Z + shift, A - shift, Y, **SETTINGS), nasty_teacher_loss(Z, A, Y, **SETTINGS))
 
 
+def test_images_with_their_classes_last_or_first_are_a_batch_of_places() -> None:
+    z, a, y = Z.reshape(1, 2, 3, 4), A.reshape(1, 2, 3, 4), Y.reshape(1, 2, 3)
+    flat = nasty_teacher_loss(Z, A, Y, **SETTINGS)
+    assert_close(nasty_teacher_loss(z, a, y, **SETTINGS), flat)
+    assert_close(nasty_teacher_loss(z.movedim(-1, 1), a.movedim(-1, 1), y, class_dim=1, **SETTINGS), flat)
+
+
 def test_the_gradient_is_the_closed_form_and_goes_to_the_one_that_learns_only() -> None:
     checks.check_gradient(lambda z, a: provenance.nasty_teacher_loss(z, a, Y, **SETTINGS), Z, A)
     z = Z.clone().requires_grad_()

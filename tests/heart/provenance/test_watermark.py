@@ -1,5 +1,6 @@
 """The watermark: lists that the key alone knows, the bonus, and the exact test."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -229,6 +230,12 @@ def test_a_long_text_needs_no_more_than_one_list_a_word() -> None:
     pairs = torch.unique(torch.stack([text[:-1], text[1:]]), dim=1)
     hits = green[pairs[0], pairs[1]].sum().item()
     assert found == pytest.approx(stats.binom.sf(hits - 1, pairs.shape[1], 0.5), rel=1e-8)
+
+
+def test_a_large_vocabulary_is_gone_through_in_parts() -> None:
+    text = torch.randint(2**19, (21,), generator=torch.Generator().manual_seed(14))  # eight lists at a time
+    green = [green_list(before, vocabulary=2**19, key=KEY)[word].item() for before, word in itertools.pairwise(text)]
+    assert p_value(text, vocabulary=2**19) == pytest.approx(float(tail(sum(green), 20, Fraction(1, 2))), rel=1e-9)
 
 
 def test_a_student_of_marked_text_carries_the_mark() -> None:
