@@ -141,7 +141,7 @@ print("it gets at least six of these eight right: yes")
 # | 10 | [transfer data](10_transfer_data.ipynb) | model compression of 2006, unlabelled data, no data at all |
 # | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
-# | 13 | scaling laws | when to distil and when to train |
+# | 13 | [scaling laws](13_scaling_laws.ipynb) | when to distil and when to train; what a law can foretell |
 # | 14 | edge | export, int8; size, latency and accuracy measured together |
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
 # | 16 | [provenance](16_provenance.ipynb) | whose knowledge is it: licences, terms, detecting a distilled student |
@@ -215,6 +215,11 @@ print("this lesson is in the table: yes")
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
+# - **13:** $N$ parameters, $D$ tokens or examples seen, of the teacher with index $T$; $L$ a loss, $L_S$ and $L_T$
+#   student's and teacher's, $\tilde L_S$ that student's alone; $E$ what no size removes; $A$, $B$, $\alpha$, $\beta$,
+#   $\gamma$, $c_0$, $c_1$, $d_1$, $f_1$, $c$, $k$ constants of a law, with a dash those for students; $F$ operations
+#   per token, $\delta_L$, $\delta_P$ shares of a teacher's cost; $\theta_i$ coefficients, $m$, $n$ widths of teacher
+#   and student, $r$ a norm.
 # - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
 #   expected.
 # - **16:** $\theta$ weights, $\theta_0$ the first ones, $L$ a loss, $f$ outputs, $J$ their derivative by the weights,

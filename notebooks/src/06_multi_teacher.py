@@ -765,7 +765,8 @@ lab.quiz("06")
 #
 # **When not:** one teacher sees all that the others see (section 4); nobody has checked the teachers; you have a label
 # for every image anyway and have not yet tried the labels alone. Entropy weights protect from teachers that are unsure,
-# not from wrong ones. An assistant: only after longer training has been tried.
+# not from wrong ones. An assistant: only after longer training has been tried, and a teacher stopped early ([lesson
+# 13](13_scaling_laws.ipynb), section 7, where both helped).
 #
 # **Cost:** K forward passes of teachers per input; once, if inputs are not augmented (K·N·C numbers to keep). The loss
 # is K softmaxes; the gradient flows through one. Votes on triplets take B³ numbers per teacher.

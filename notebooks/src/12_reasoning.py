@@ -647,4 +647,4 @@ lab.quiz("12")
 # [Speculative KD](https://arxiv.org/abs/2410.11325), which lets the teacher replace a student's worst tokens while it
 # writes; [DistillSpec](https://arxiv.org/abs/2310.08461) on divergences for draft models.
 #
-# **Next lesson:** 13, scaling laws (to come): when to distil, and when to train.
+# **Next lesson:** [13](13_scaling_laws.ipynb), scaling laws: when to distil, and when to train.
