@@ -502,8 +502,8 @@ assert (own["nasty | at 1"] < own["honest | at 1"] - 0.03).sum() == 4
 # - **So it falls to whoever asks otherwise.** A copier of the *nasty* teacher who softens by 10 gains 3.8 points by
 #   not softening, and as many by taking the answers. Jandial et al. (2022) have two more ways, and report up to 68.63 %
 #   more learnt from nasty teachers on standard data.
-# - **It is not free either.** The teacher's own log-likelihood falls from -0.18 to -0.43 nats, and in 4 of 24 runs it
-#   lost more than three points of accuracy itself.
+# - **It is not free either.** The teacher's own log-likelihood falls from -0.18 to -0.43 nats, its accuracy by 0.7
+#   points, and by more than three in 4 of 24 runs.
 #
 # ## 6. The card
 #
