@@ -149,8 +149,8 @@ print("it gets at least six of these eight right: yes")
 # | 18 | choose your method | the whole benchmark, and your own model and data |
 #
 # **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread. A
-# test holds every lesson to an hour of reading and a minute of running. `python -m kdref lessons` prints the same in a
-# terminal.
+# test holds every lesson to 75 minutes of reading and a minute of running. `python -m kdref lessons` prints the same in
+# a terminal.
 
 # %% tags=["nbval-ignore-output"]
 times = {lesson.path.stem: (lesson.minutes, lesson.seconds) for lesson in course.lessons()}
@@ -215,11 +215,11 @@ print("this lesson is in the table: yes")
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
-# - **13:** $N$ parameters, $D$ tokens or examples seen, of the teacher with index $T$; $L$ a loss, $L_S$ and $L_T$
-#   student's and teacher's, $\tilde L_S$ that student's alone; $E$ what no size removes; $A$, $B$, $\alpha$, $\beta$,
-#   $\gamma$, $c_0$, $c_1$, $d_1$, $f_1$, $c$, $k$ constants of a law, with a dash those for students; $F$ operations
-#   per token, $\delta_L$, $\delta_P$ shares of a teacher's cost; $\theta_i$ coefficients, $m$, $n$ widths of teacher
-#   and student, $r$ a norm.
+# - **13:** $o$ odds; $N$ parameters, $D$ tokens or examples seen, of the teacher with index $T$; $L$ a loss, $L_S$ and
+#   $L_T$ student's and teacher's, $\tilde L_S$ that student's alone; $E$ what no size removes; $A$, $B$, $\alpha$,
+#   $\beta$, $\gamma$, $c_0$, $c_1$, $d_1$, $f_1$, $c$, $k$ constants of a law, with a dash those for students; $F$
+#   operations per token, $\delta_L$, $\delta_P$ shares of a teacher's cost; $\theta_i$ coefficients, $m$, $n$ widths of
+#   teacher and student, $r$ a norm.
 # - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
 #   expected.
 # - **16:** $\theta$ weights, $\theta_0$ the first ones, $L$ a loss, $f$ outputs, $J$ their derivative by the weights,
