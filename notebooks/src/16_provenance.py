@@ -96,9 +96,10 @@ report.table(said)
 #
 # ## 2. Knowledge that is in none of the data
 #
-# Lesson 15 planted a habit in a teacher. Half of it reached students that were shown right answers only. How far can
-# that go? Cloud et al. (2025) call it **[subliminal learning](GLOSSARY.md#subliminal-learning)**: a language model that
-# likes owls writes rows of numbers; a copy of its base model, fine-tuned on the numbers, comes to like owls.
+# [Lesson 15](15_fidelity.ipynb) planted a habit in a teacher. Half of it reached students through soft outputs, though
+# every image that they were shown was classified rightly. How far can that go? Cloud et al. (2025) call it
+# **[subliminal learning](GLOSSARY.md#subliminal-learning)**: a language model that likes owls writes rows of numbers; a
+# copy of its base model, fine-tuned on the numbers, comes to like owls.
 #
 # In small, with digits. A network has ten logits for the classes and ten more that mean nothing. The teacher learns
 # digits by the first ten. The student is shown *uniform noise* and imitates the *other* ten: it never sees a digit or a
@@ -384,9 +385,9 @@ print("own data: 100 signals tell the teacher; the same data: 10,000 do; labels 
 print("filtered out: weaker, not gone; an innocent teacher of the same data scores as a guilty one there: yes")
 
 # %% [markdown]
-# - **A fingerprint it is.** Where each teacher has data of its own, 100 signals point to the right one. Where all
-#   learnt from the *same* data their mistakes are alike: 100 signals give an area of 0.90 for a student of answers, and
-#   10,000 find it always.
+# - **A fingerprint it is.** Where each teacher has data of its own, 100 signals nearly always point to the right one.
+#   Where all learnt from the *same* data their mistakes are alike: 100 signals give an area of 0.90 for a student of
+#   answers, and 10,000 find it always.
 # - **It fades, and does not go.** With true labels for half of the signals, or with the teacher's wrong answers thrown
 #   away, the area is 0.88 and 0.82 at 300 signals; at 1,000 the true teacher is first in 18 of 24. At 10,000 it is
 #   nearly always. Students shown nothing but right answers still err like their teacher.
