@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdref.lab.course.terms import TERMS, forbidden, terms_of
+from kdref.lab.course.terms import TERMS, duty, forbidden, terms_of
 from kdref.lab.data.files import write_whole
 
 if TYPE_CHECKING:
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["MEASURES", "TAKEN", "distillation_card", "write_card"]
 
 TAKEN = ("logits", "features", "text")
+ROLES = {
+    "outputs": "Of the teacher",
+    "weights": "Of the weights it started from",
+    "data": "Of the data",
+    "licence": "Who passes it on",
+}
 INSTALL = 'pip install "kdref[language]"'
 
 
@@ -51,10 +57,13 @@ def distillation_card(
     loss: str,
     budget: str,
     measured: Mapping[str, float],
+    examples: int,
     faults: Sequence[str],
     competes: bool,
     base: str = "",
     base_terms: str = "",
+    approved: bool = False,
+    alike: bool = True,
 ) -> "ModelCard":
     """Write a student's card, or refuse what the table of terms forbids.
 
@@ -69,10 +78,14 @@ def distillation_card(
         budget: Examples and steps, in words.
         measured: Numbers on test data, by their names in ``MEASURES``: accuracy, ``top1_agreement`` and
             ``expected_calibration_error`` at least. Shares, not per cent.
+        examples: On how many test examples.
         faults: Faults of the teacher that the student may have inherited; ["none looked for"] if none was.
         competes: Whether the student does what the teacher's service does. A judgement, and yours.
-        base: The model whose weights the student started from, if it did not start from random ones.
+        base: The model whose weights the student started from, if it did not start from random ones. Only this is
+            the head's ``base_model``, which on the hub means weights; the teacher has its own field.
         base_terms: Its licence, a key of ``terms.TERMS``.
+        approved: Whether the teacher's owner has approved of the student.
+        alike: Whether the student is to perform as its teacher does. A judgement, and yours.
 
     Returns:
         The card. ``write_card`` writes it, ``ModelCard.load`` reads it again; ``card.data.to_dict()`` has its fields.
@@ -95,22 +108,37 @@ def distillation_card(
     if bool(base) != bool(base_terms):
         raise ValueError(f"base and base_terms go together, got {base!r} and {base_terms!r}")
     for key in (teacher_terms, *data.values()):  # text of another teacher may be among the data
-        objection = forbidden(key, student=student, licence=licence, competes=competes, base_terms=base_terms)
+        objection = forbidden(
+            key,
+            student=student,
+            licence=licence,
+            competes=competes,
+            base_terms=base_terms,
+            approved=approved,
+            alike=alike,
+        )
         if objection:
             raise ValueError(f"no card for {student}: {objection.said}. No legal advice.")
     numbers = _numbers(measured)
-    facts = {"teacher": teacher, "teacher_terms": teacher_terms, "taken": list(taken), "loss": loss, "budget": budget}
+    facts: dict[str, Any] = {
+        "teacher": teacher,
+        "teacher_terms": teacher_terms,
+        "taken": list(taken),
+        "loss": loss,
+        "budget": budget,
+    }
+    facts |= {"measured": numbers, "examples": _counted(examples), "faults": list(faults)}
     head = ModelCardData(
         license=licence,
-        base_model=base or teacher,
+        base_model=base or None,
         datasets=list(data),
         model_name=student,
         tags=["knowledge-distillation"],
-        distillation={**facts, "measured": numbers, "faults": list(faults)},
+        distillation=facts,
     )
-    keys = dict.fromkeys(key for key in (teacher_terms, base_terms, licence, *data.values()) if key)
-    parts = [_opening(student, teacher, taken, base), _training(loss, budget, data), _table(numbers)]
-    parts += [_faults(faults), _duties([*keys])]
+    roles = {"outputs": [teacher_terms], "weights": [base_terms], "data": [*data.values()], "licence": [licence]}
+    parts = [_opening(student, teacher, taken, base), _training(loss, budget, data), _table(numbers, examples)]
+    parts += [_faults(faults), _duties(roles)]
     return ModelCard(f"---\n{head.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
@@ -129,23 +157,31 @@ def _training(loss: str, budget: str, data: Mapping[str, str]) -> str:
     return f"## How it was made\n\nLoss: {loss}. Budget: {budget}. Data:\n\n{sets}"
 
 
-def _table(numbers: Mapping[str, float]) -> str:
+def _table(numbers: Mapping[str, float], examples: int) -> str:
     rows = "\n".join(f"| {MEASURES[name].words} | {value:.3f} |" for name, value in numbers.items())
-    return f"## Measured on test data\n\n| what | value |\n|:---|---:|\n{rows}"
+    return f"## Measured on {examples:,} test examples\n\n| what | value |\n|:---|---:|\n{rows}"
 
 
 def _faults(faults: Sequence[str]) -> str:
     return "## Known faults that it may have inherited\n\n" + "\n".join(f"- {fault}" for fault in faults)
 
 
-def _duties(keys: Sequence[str]) -> str:
-    lines = ["Built with Llama.\n"] if any(TERMS[key].begins == "Llama" for key in keys) else []
-    for key in keys:
-        terms = TERMS[key]
-        since = f", {terms.date}" if terms.date else ""
-        lines.append(f"- [{terms.of}]({terms.source}){since}: {terms.duties or terms.publish}.")
+def _duties(roles: Mapping[str, Sequence[str]]) -> str:
+    """One line for each owner and what the student has of it, in the words of the table."""
+    lines = ["Built with Llama.\n"] if any(TERMS[key].begins == "Llama" for key in roles["weights"] if key) else []
+    for role, keys in roles.items():
+        for key in dict.fromkeys(key for key in keys if key):
+            terms = TERMS[key]
+            since = f", {terms.date}" if terms.date else ""
+            lines.append(f"- {ROLES[role]}, [{terms.of}]({terms.source}){since}: {duty(key, role)}.")
     note = "Read in stored copies, which may be out of date. No legal advice."
     return "## Licences and duties\n\n" + "\n".join(lines) + f"\n\n{note}"
+
+
+def _counted(examples: int) -> int:
+    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 1:
+        raise ValueError(f"examples must be how many test examples were measured on, got {examples!r}")
+    return examples
 
 
 def _numbers(measured: Mapping[str, Any]) -> dict[str, float]:

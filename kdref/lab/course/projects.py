@@ -1,4 +1,4 @@
-"""Six projects to judge by the table of terms: what is published, in words, and what the table is asked about it.
+"""Seven projects to judge by the table of terms: what is published, in words, and what the table is asked about it.
 
 Lesson: notebooks/16_provenance.ipynb.
 """
@@ -47,8 +47,13 @@ PROJECTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"teacher_terms": "gemini", "student": "me/leaves", "licence": "mit", "competes": False},
     ),
     "F": (
-        "me/small under MIT, started from random weights, taught by text of Gemma to answer as Gemma does",
+        "me/small under MIT, started from random weights, taught by text of Gemma 3 to answer as Gemma does",
         {"teacher_terms": "gemma", "student": "me/small", "licence": "mit", "competes": False},
+    ),
+    "G": (
+        "me/verses under MIT, which writes birthday verses and competes with no service, started from random weights, "
+        "taught by answers of Anthropic's service without asking Anthropic",
+        {"teacher_terms": "anthropic", "student": "me/verses", "licence": "mit", "competes": False},
     ),
 }
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["REASONS", "TERMS", "Objection", "Terms", "forbidden", "table", "terms_of"]
+__all__ = ["REASONS", "TERMS", "Objection", "Terms", "duty", "forbidden", "table", "terms_of"]
 
-REASONS = ("it competes", "its name", "its licence")
+REASONS = ("it competes", "no approval", "its name", "its licence")
 
 
 class Terms(NamedTuple):
@@ -29,26 +29,30 @@ class Terms(NamedTuple):
     source: str
     seen: str
     no_competitor: bool = False  # a student that competes is forbidden
+    approval: bool = False  # any student needs its owner's approval
     begins: str = ""  # how the student's name must begin, once it is distributed
-    passes_on: str = ""  # "weights": a student started from them keeps the licence; "outputs": one taught by them too
-    duties: str = ""
+    passes_on: str = ""  # "weights": a student started from them keeps the licence; "outputs": one made alike by them
+    duties: str = ""  # of who passes on the weights or the data
+    taught: str = ""  # of who passes on a student that learnt from outputs alone
+    licence: str = ""  # the licence's own key, where the row is of one model under a common one
 
 
 _LLAMA_CLAUSE = (
     "section 1.b.i: “If you use the Llama Materials or any outputs or results of the Llama Materials to create, train, "
     "fine tune, or otherwise improve an AI model, which is distributed or made available, you shall also include "
-    "“Llama” at the beginning of any such AI model name.” Who distributes derivative works shall “provide a copy of "
-    "this Agreement” and “prominently display “Built with Llama””"
+    "“Llama” at the beginning of any such AI model name.” Who distributes the materials or “derivative works thereof” "
+    "shall “provide a copy of this Agreement” and “prominently display “Built with Llama””. (Our reading: nothing in "
+    "it lets works derived from the weights go under another licence.)"
 )
 
 
-def _llama(version: str, date: str, folder: str) -> Terms:
+def _llama(version: str, date: str, folder: str, train: str = "yes") -> Terms:
     return Terms(
         kind="model",
         of=f"Llama {version} Community License",
         date=date,
-        train="yes",
-        publish="yes, with its duties",
+        train=train,
+        publish="yes: one taught by its outputs with the name; one from its weights under its licence too",
         name="begins with “Llama”",
         clause=_LLAMA_CLAUSE,
         source=f"https://github.com/meta-llama/llama-models/blob/main/models/{folder}/LICENSE",
@@ -56,34 +60,42 @@ def _llama(version: str, date: str, folder: str) -> Terms:
         begins="Llama",
         passes_on="weights",
         duties="show “Built with Llama”, give a copy of the agreement, keep its notice, follow its use policy",
+        taught="begin its name with “Llama”",
     )
 
 
 TERMS: dict[str, Terms] = {
     "openai": Terms(
         kind="service",
-        of="OpenAI terms of use",
+        of="OpenAI services agreement (for the API)",
         date="2026-01-01",
-        train="not a model that competes",
+        train="not a model that competes, but for two exceptions",
         publish="not a model that competes",
         name="free",
-        clause="among what you cannot do: “Use Output to develop models that compete with OpenAI.”",
-        source="https://openai.com/policies/row-terms-of-use/",
-        seen="the date in a description of the page; the sentence in copies of earlier versions and in the press",
+        clause="3.3: not to “(e) except for a Permitted Exception, use Output to develop artificial intelligence "
+        "models that compete with OpenAI's products and services; (f) extract data from the Services other than as "
+        "permitted”. Excepted are models “primarily intended to categorize, classify, or organize data (e.g., "
+        "embeddings or classifiers), if these models are not distributed or made commercially available to third parties”, and "
+        "fine-tuning OpenAI's own models by its services",
+        source="https://openai.com/policies/services-agreement/",
+        seen="the sentences, quoted alike in several public files",
         no_competitor=True,
     ),
     "anthropic": Terms(
         kind="service",
-        of="Anthropic commercial terms of service",
-        date="2025-06-17",
-        train="not a model that competes, unless approved",
-        publish="not a model that competes, unless approved",
+        of="Anthropic commercial terms and usage policy",
+        date="2025-06-17 and 2025-09-15",
+        train="only if Anthropic has approved it",
+        publish="only if Anthropic has approved it",
         name="free",
-        clause="use restrictions: no access to build a competing product or to train competing AI models, unless "
-        "Anthropic approves it expressly",
-        source="https://www.anthropic.com/legal/commercial-terms",
-        seen="a description of the terms with their date",
-        no_competitor=True,
+        clause="usage policy: no “Utilization of inputs and outputs to train an AI model (e.g., ‘model scraping’ or "
+        "‘model distillation’) without prior authorization from Anthropic”; commercial terms D.4: no access “to build "
+        "a competing product or service, including to train competing AI models [...] except as expressly approved by "
+        "Anthropic”",
+        source="https://www.anthropic.com/legal/aup",
+        seen="the sentences, quoted alike in several public files; one has a new wording of the same from 2026-11-12 "
+        "on, and some tell of a help page that allows narrow tools such as classifiers",
+        approval=True,
     ),
     "gemini": Terms(
         kind="service",
@@ -99,20 +111,25 @@ TERMS: dict[str, Terms] = {
         no_competitor=True,
     ),
     "llama3.1": _llama("3.1", "2024-07-23", "llama3_1"),
-    "llama4": _llama("4", "2025-04-05", "llama4"),
+    "llama4": _llama(
+        "4", "2025-04-05", "llama4", "yes; multimodal models not if you are at home in the European Union (use policy)"
+    ),
     "gemma": Terms(
         kind="model",
-        of="Gemma terms of use",
-        date="2025-02-21",
+        of="Gemma terms of use (Gemma 1 to 3; Gemma 4 is under Apache 2.0)",
+        date="2026-04-01",
         train="yes",
-        publish="yes, under the same terms",
+        publish="yes; one that is to perform like Gemma, or comes from its weights, with Gemma's use restrictions",
         name="free",
-        clause="section 1.1 (e): model derivatives are also models made “by transfer of patterns of the weights, "
-        "parameters, operations, or Output of Gemma”, “including distillation methods”",
+        clause="section 1.1 (e): a derivative is also a model “created by transfer of patterns of the weights, "
+        "parameters, operations, or Output of Gemma, to that model in order to cause that model to perform similarly "
+        "to Gemma, including distillation methods”; 3.1: who distributes one must “include the use restrictions [...] "
+        "as an enforceable provision” in its licence, with a notice and a copy of the terms",
         source="https://ai.google.dev/gemma/terms",
-        seen="the definition, as quoted in a public discussion; what follows, as described on that date",
+        seen="the text",
         passes_on="outputs",
-        duties="pass the terms and their use restrictions on",
+        duties="pass the use restrictions on in the licence, give a copy of the terms and their notice, mark changes",
+        taught="where it is to perform like Gemma: pass the use restrictions on, give a copy of the terms and a notice",
     ),
     "deepseek-r1": Terms(
         kind="model",
@@ -122,11 +139,12 @@ TERMS: dict[str, Terms] = {
         publish="yes",
         name="free",
         clause="README, section 7: “support commercial use, allow for any modifications and derivative works, "
-        "including, but not limited to, distillation for training other LLMs”; its distilled models keep the licence "
-        "of the Qwen or Llama model that they started from",
+        "including, but not limited to, distillation for training other LLMs”; of its distilled models it says that "
+        "they are derived from Qwen models “originally licensed” under Apache 2.0 and from Llama models under Llama's",
         source="https://github.com/deepseek-ai/DeepSeek-R1",
         seen="the text; the day of its release in the press",
         duties="keep the notice with copies of its weights",
+        licence="mit",
     ),
     "mit": Terms(
         kind="model",
@@ -199,6 +217,24 @@ def terms_of(key: str) -> Terms:
     return TERMS[key]
 
 
+def duty(key: str, role: str) -> str:
+    """What somebody owes who passes a student on.
+
+    Args:
+        key: A key of ``TERMS``.
+        role: What of it the student has: "outputs" (text, logits, features), "weights", "data", or "licence", if the
+            student is published under it.
+
+    Example: ``duty("llama3.1", "outputs")`` is "begin its name with “Llama”".
+    """
+    terms = terms_of(key)
+    if terms.kind == "service":
+        return terms.publish
+    if role in ("weights", "licence") or terms.kind == "data":
+        return terms.duties
+    return terms.taught or (terms.duties if role == "data" else "nothing, where it learnt from outputs alone")
+
+
 def forbidden(
     teacher_terms: str,
     *,
@@ -206,24 +242,30 @@ def forbidden(
     licence: str,
     competes: bool,
     base_terms: str = "",
+    approved: bool = False,
+    alike: bool = True,
 ) -> Objection | None:
     """Say what the table has against publishing a student, and by which clause; None if it has nothing.
 
     Args:
         teacher_terms: Under which terms the teacher's answers were had, a key of ``TERMS``.
         student: The name to publish it by, with or without an owner: "me/Llama-tiny".
-        licence: The licence to publish it under, a key of ``TERMS`` that is no service's.
+        licence: The licence to publish it under, a key of ``TERMS`` that names one.
         competes: Whether it does what the teacher's service does. A judgement, and yours.
         base_terms: The licence of the weights that it started from, if it did not start from random ones.
+        approved: Whether the teacher's owner has approved of the student.
+        alike: Whether it is to perform as its teacher does. A judgement, and yours.
 
     Raises:
-        ValueError: If a key is unknown, or the licence is a service's terms.
+        ValueError: If a key is unknown, or the licence is none.
     """
     if terms_of(licence).kind == "service":
-        licences = ", ".join(key for key, terms in TERMS.items() if terms.kind != "service")
+        licences = ", ".join(key for key, terms in TERMS.items() if terms.kind != "service" and not terms.licence)
         raise ValueError(
             f"{licence} has terms of a service, which are no licence for a student: take one of {licences}"
         )
+    if name := terms_of(licence).licence:
+        raise ValueError(f"{licence} is a model and no licence: it is under {name}")
     for key, role in ((teacher_terms, "outputs"), (base_terms, "weights")):
         if not key:
             continue
@@ -231,10 +273,13 @@ def forbidden(
         clause = f"{terms.of}{f' ({terms.date})' if terms.date else ''}, {terms.clause} ({terms.source})"
         if terms.no_competitor and competes:
             return Objection(REASONS[0], f"a student that competes with its teacher's service is forbidden by {clause}")
+        if terms.approval and not approved:
+            return Objection(REASONS[1], f"a student without its teacher's owner's approval is forbidden by {clause}")
         if terms.begins and not student.rpartition("/")[2].startswith(terms.begins):
-            return Objection(REASONS[1], f"the name {student} must begin with {terms.begins}, by {clause}")
-        if terms.passes_on in (role, "outputs") and licence != key:
-            return Objection(REASONS[2], f"the licence must be {key} and not {licence}, by {clause}")
+            return Objection(REASONS[2], f"the name {student} must begin with {terms.begins}, by {clause}")
+        bound = terms.passes_on and (role == "weights" or (terms.passes_on == "outputs" and alike))
+        if bound and licence != key:
+            return Objection(REASONS[3], f"{licence} alone does not pass on what {key} asks for, by {clause}")
     return None
 
 
@@ -242,5 +287,5 @@ def table() -> "pd.DataFrame":
     """The terms as a table for reading: may I train, may I publish, what must the name be, since when."""
     import pandas as pd
 
-    columns = ["of", "date", "train", "publish", "name", "duties", "seen"]
+    columns = ["of", "date", "train", "publish", "name", "duties", "taught", "seen"]
     return pd.DataFrame([terms._asdict() for terms in TERMS.values()], index=list(TERMS))[columns]

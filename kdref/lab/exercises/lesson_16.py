@@ -110,7 +110,12 @@ def _with(**changed: str) -> dict[str, str]:
 _OBJECTION_MISTAKES: dict[str, tuple[Any, str]] = {
     "a service's answers are always forbidden": (
         _with(E="it competes"),
-        "the three services' terms forbid models that compete. E does something else; whether it does is a judgement.",
+        "of the three services two forbid what competes, and E learnt from one of these. It does something else; "
+        "whether it does is a judgement.",
+    ),
+    "a service's answers are free where nothing competes": (
+        _with(G="nothing"),
+        "Anthropic's usage policy asks for approval of any student, whether it competes or not.",
     ),
     "a rival is always forbidden": (
         _with(D="it competes"),
@@ -118,7 +123,8 @@ _OBJECTION_MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "a name is enough for weights": (
         _with(C="nothing"),
-        "C bears the name, and holds the weights of Llama 3.1 itself: what is derived of them keeps their licence.",
+        "C bears the name, and comes from the weights of Llama 3.1: with what is derived of them goes their agreement, "
+        "and nothing that we read lets them go under MIT.",
     ),
     "outputs carry the licence": (
         _with(B="its licence"),
@@ -126,7 +132,8 @@ _OBJECTION_MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "outputs never carry the licence": (
         _with(F="nothing"),
-        "Gemma's terms count a model made of its outputs, to perform as it does, among its derivatives.",
+        "Gemma's terms count a model made of its outputs, to perform as it does, among its derivatives, and MIT alone "
+        "does not pass their use restrictions on.",
     ),
     "a student's name is free": (
         _with(B="nothing"),
@@ -178,29 +185,31 @@ def _words_needed(extra: float, *, spread: float = 0.5) -> float:
 _QUARTER = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]]).bool()
 _HALF = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 1]]).bool()
 _TEXT = (torch.tensor([0, 1, 2, 0, 1, 0, 2, 0]), torch.tensor([0, 1, 3, 0, 1, 2, 3, 3]))
+_SCORES = (torch.tensor([0.5, 0.25, 0.75]), torch.tensor([0.5, 0.25, 0.125, 0.5]))
+_BEST = (torch.tensor([3.0, 2.0]), torch.tensor([1.0, 0.5, 1.5]))
 _ANOTHER = (torch.tensor([0, 1, 2, 2, 1, 1]), torch.tensor([1, 2, 0, 3, 2, 0]))
 
 EXERCISES: dict[str, Exercise] = {
     "16.1": Exercise(
         title="Predict a p-value",
-        hint="Seven of eight, or eight of eight: how many of the 256 equally likely outcomes are that?",
+        hint="Six of eight or more: in how many of the 256 equally likely outcomes are two, one or none not green?",
         differs=number(tolerance=0.004),
-        solution=9 / 256,
+        solution=37 / 256,
         mistakes={
-            "exactly seven": (8 / 256, "so many or more: all eight green would be stranger still."),
-            "more than seven": (1 / 256, "so many or more: the seven that were seen belong to it."),
-            "both sides": (18 / 256, "the watermark makes green words likelier: only that side speaks for it."),
-            "seven green ones": (1 / 128, "that is the chance that seven words are all green. The eighth may be any."),
+            "exactly six": (28 / 256, "so many or more: seven or eight green would be stranger still."),
+            "more than six": (9 / 256, "so many or more: the six that were seen belong to it."),
+            "both sides": (74 / 256, "the watermark makes green words likelier: only that side speaks for it."),
+            "six green ones": (1 / 64, "that is the chance that six given words are green. Which six is open."),
             "the normal curve": (
-                0.5 * math.erfc(1.5),
-                "z is 2.12 and its tail 0.017: too small by half. Eight words are too few for it.",
+                0.5 * math.erfc(1),
+                "z is 1.41 and its tail 0.079: too small by half. Eight words are too few for it.",
             ),
         },
-        remark="Three and a half in a hundred unmarked texts of this length look so: no accusation yet.",
+        remark="Fourteen in a hundred unmarked texts of this length look so: no accusation.",
     ),
     "16.2": Exercise(
         title="Build the p-value",
-        hint="torch.stack([previous, tokens], dim=1).unique(dim=0) leaves each pair once; math.comb counts ways.",
+        hint="unique(dim=0) of a tensor with a pair in each row leaves each pair once; math.comb counts ways.",
         differs=calls(
             {
                 "a quarter of the words green, and repeats": (*_TEXT, _QUARTER, 0.25),
@@ -213,7 +222,7 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "16.3": Exercise(
         title="What has the table against it?",
-        hint="For each project find its rows in terms.table(), and read what they say of training, name and duties.",
+        hint="Read .clause, .duties and .taught of TERMS[...] for each teacher and for each start.",
         differs=_objections_differ,
         solution=_OBJECTIONS,
         mistakes=_OBJECTION_MISTAKES,
@@ -221,23 +230,15 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "16.4": Exercise(
         title="Build the area under the curve",
-        hint="own[:, None] > others compares each with each; where they are equal count one half.",
-        differs=calls(
-            {
-                "three own students and four others, with ties": (
-                    torch.tensor([0.5, 0.25, 0.75]),
-                    torch.tensor([0.5, 0.25, 0.125, 0.5]),
-                ),
-                "the best that can be": (torch.tensor([3.0, 2.0]), torch.tensor([1.0, 0.5, 1.5])),
-            }
-        ),
+        hint="A column compared with a row compares each with each; where two are equal count one half.",
+        differs=calls({"three own students and four others, with ties": _SCORES, "the best that can be": _BEST}),
         solution=area,
         mistakes=_AREA_MISTAKES,
         remark="One half is guessing. How many strangers you accuse hangs on the threshold, which is not in it.",
     ),
     "16.5": Exercise(
         title="Design: how long must the text be?",
-        hint="The student's surplus of green words is a fifth of 0.381; solve 3 = surplus · √n / 0.5 for n.",
+        hint="Among n pairs the share of green words spreads by 0.5 / √n: how many of these is the surplus?",
         differs=number(tolerance=0.02),
         solution=_words_needed(0.2 * _SPREAD),
         mistakes={
@@ -253,12 +254,9 @@ EXERCISES: dict[str, Exercise] = {
                 _words_needed(0.2 * _SPREAD, spread=1.0),
                 "the share of green words among n spreads by √(0.5 · 0.5 / n), not by √(1 / n).",
             ),
-            "the root forgotten": (
-                3 * 0.5 / (0.2 * _SPREAD),
-                "that is √n: square it.",
-            ),
+            "the root forgotten": (3 * 0.5 / (0.2 * _SPREAD), "that is √n: square it."),
         },
-        remark="388 different pairs for a fifth, 6,200 for a twentieth: who mixes enough is not found by this test.",
+        remark="At 388 different pairs half of such students lie above 3 deviations. A twentieth needs 6,200.",
     ),
 }
 
@@ -278,21 +276,20 @@ QUIZ = (
         "A student shares 40 % of a teacher's mistakes, with the same wrong answer. What is missing before you speak "
         "of a copy?",
         {
-            "How many of them students share that never saw the teacher": "Hard examples have one tempting answer, for "
-            "everybody.",
-            "The student's accuracy": "It says how many mistakes there are, and not whose.",
-            "A larger test set, and nothing else": "More examples make 40 % surer, and say nothing of what 40 % means.",
+            "The share of a student that never saw the teacher": "Hard examples tempt everybody to one answer.",
+            "The accuracy of the student on the same examples": "It says how many mistakes there are, and not whose.",
+            "A test set that is ten times as large, no more": "It makes 40 % surer, and no more telling.",
         },
-        right="How many of them students share that never saw the teacher",
+        right="The share of a student that never saw the teacher",
     ),
     Question(
         "A student sees noise only, and logits that stand for no class. When does it learn to read digits?",
         {
-            "If it is trained for long enough": "Another start stays at chance, however long.",
-            "If it started from the teacher's own first weights": "Then a small step towards any of the teacher's "
+            "If it is trained for long enough": "From another start it stayed at chance in four times the steps.",
+            "If it started where its teacher did": "Then a small step towards any of the teacher's "
             "outputs is, in part, the teacher's own step.",
-            "If the noise looks like digits": "It need not: any inputs do.",
+            "If the noise has a look of digits": "It need not: any inputs do.",
         },
-        right="If it started from the teacher's own first weights",
+        right="If it started where its teacher did",
     ),
 )

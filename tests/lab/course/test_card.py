@@ -23,6 +23,7 @@ RIGHT: dict[str, Any] = {
     "loss": "soft targets: τ = 4, weight 0.9",
     "budget": "1,000 images, 40 epochs",
     "measured": MEASURED,
+    "examples": 1797,
     "faults": ["takes 4 for 9 as its teacher does"],
     "competes": False,
 }
@@ -40,15 +41,14 @@ def test_what_is_written_is_read_back_with_the_same_fields(tmp_path: Path) -> No
     assert head["datasets"] == ["digits"]
     assert head["model_name"] == "me/tiny-digits"
     assert head["tags"] == ["knowledge-distillation"]
-    facts = {
-        name: RIGHT[name] for name in ("teacher", "teacher_terms", "taken", "loss", "budget", "measured", "faults")
-    }
-    assert head["distillation"] == facts
+    names = ("teacher", "teacher_terms", "taken", "loss", "budget", "measured", "examples", "faults")
+    assert head["distillation"] == {name: RIGHT[name] for name in names}
 
 
-def test_without_a_base_the_teacher_is_what_it_comes_from() -> None:
+def test_a_teacher_is_no_base_model() -> None:
     card = distillation_card(**RIGHT)
-    assert card.data.to_dict()["base_model"] == "me/large-digits"
+    assert "base_model" not in card.data.to_dict()
+    assert card.data.to_dict()["distillation"]["teacher"] == "me/large-digits"
     assert "It started from random weights." in card.text
 
 
@@ -61,12 +61,17 @@ def test_a_reader_finds_everything_in_the_text() -> None:
         "- digits, licence Creative Commons Attribution 4.0",
         "| accuracy of the student | 0.931 |",
         "| calibration error | 0.024 |",
+        "## Measured on 1,797 test examples",
         "- takes 4 for 9 as its teacher does",
-        "[Creative Commons Attribution 4.0](https://creativecommons.org/licenses/by/4.0/legalcode): credit the data",
+        "- Of the teacher, [MIT licence](https://spdx.org/licenses/MIT.html): nothing, where it learnt from outputs",
+        "- Of the data, [Creative Commons Attribution 4.0](https://creativecommons.org/licenses/by/4.0/legalcode): "
+        "credit the data",
+        "- Who passes it on, [MIT licence](https://spdx.org/licenses/MIT.html): keep the notice with copies",
         "No legal advice.",
     ):
         assert words in text
     assert "Built with Llama" not in text
+    assert "Of the weights" not in text
 
 
 def test_measures_are_those_of_lesson_15_and_of_any_test() -> None:
@@ -80,7 +85,7 @@ def test_measures_are_those_of_lesson_15_and_of_any_test() -> None:
     assert written["accuracy"] == 1.0
 
 
-@pytest.mark.parametrize("service", ["openai", "anthropic", "gemini"])
+@pytest.mark.parametrize("service", ["openai", "gemini"])
 def test_a_competitor_of_a_service_gets_no_card_but_the_clause(service: str) -> None:
     with pytest.raises(ValueError, match=r"no card for me/tiny-digits: a student that competes .*forbidden") as caught:
         distillation_card(**{**RIGHT, "teacher_terms": service, "competes": True})
@@ -91,13 +96,36 @@ def test_a_competitor_of_a_service_gets_no_card_but_the_clause(service: str) -> 
     distillation_card(**{**RIGHT, "teacher_terms": service})
 
 
-def test_llama_asks_for_its_name_and_is_thanked() -> None:
+@pytest.mark.parametrize("competes", [False, True])
+def test_any_student_of_anthropic_needs_its_approval(competes: bool) -> None:
+    student = {**RIGHT, "teacher_terms": "anthropic", "competes": competes}
+    with pytest.raises(ValueError, match="a student without its teacher's owner's approval is forbidden") as caught:
+        distillation_card(**student)
+    assert "model distillation" in str(caught.value)
+    assert "only if Anthropic has approved it" in distillation_card(**student, approved=True).text
+
+
+def test_text_of_gemma_binds_a_student_that_is_to_be_like_it() -> None:
+    student = {**RIGHT, "teacher_terms": "gemma"}
+    with pytest.raises(ValueError, match="mit alone does not pass on what gemma asks for"):
+        distillation_card(**student)
+    assert "where it is to perform like Gemma" in distillation_card(**student, alike=False).text
+
+
+def test_llama_asks_for_its_name_and_is_thanked_for_weights() -> None:
     llama = {**RIGHT, "teacher": "meta-llama/Llama-3.1-8B", "teacher_terms": "llama3.1"}
     with pytest.raises(ValueError, match=r"the name me/tiny-digits must begin with Llama, by .*section 1\.b\.i"):
         distillation_card(**llama)
-    assert "Built with Llama." in distillation_card(**{**llama, "student": "me/Llama-tiny"}).text
-    with pytest.raises(ValueError, match=r"the licence must be llama3\.1 and not mit"):
-        distillation_card(**{**RIGHT, "student": "Llama-tiny"}, base="meta-llama/Llama-3.1-8B", base_terms="llama3.1")
+    taught = distillation_card(**{**llama, "student": "me/Llama-tiny"}).text
+    assert "begin its name with “Llama”." in taught
+    assert "Built with Llama" not in taught, "that is a duty of those who pass on its weights"
+    started = {**RIGHT, "student": "Llama-tiny", "base": "meta-llama/Llama-3.1-8B", "base_terms": "llama3.1"}
+    with pytest.raises(ValueError, match=r"mit alone does not pass on what llama3\.1 asks for"):
+        distillation_card(**started)
+    text = distillation_card(**{**started, "licence": "llama3.1"}).text
+    assert "Built with Llama.\n" in text
+    assert "- Of the weights it started from, [Llama 3.1 Community License]" in text
+    assert "give a copy of the agreement" in text
 
 
 @pytest.mark.parametrize(
@@ -106,6 +134,10 @@ def test_llama_asks_for_its_name_and_is_thanked() -> None:
         ({"teacher_terms": "llama"}, "no terms are known as 'llama': take one of openai"),
         ({"data": {"digits": "public"}}, "no terms are known as 'public'"),
         ({"data": {}}, "data must name at least one data set with its licence"),
+        ({"licence": "deepseek-r1"}, "deepseek-r1 is a model and no licence: it is under mit"),
+        ({"examples": 0}, "examples must be how many test examples were measured on, got 0"),
+        ({"examples": True}, "examples must be how many test examples were measured on, got True"),
+        ({"examples": 0.5}, "examples must be how many test examples were measured on, got 0.5"),
         ({"licence": "openai"}, "openai has terms of a service, which are no licence for a student"),
         ({"taken": "logits"}, "taken must be a list of logits, features, text, one or more, got 'logits'"),
         ({"taken": ["weights"]}, "taken must be a list of logits, features, text"),
