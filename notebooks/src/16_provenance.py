@@ -5,9 +5,9 @@
 #
 # **You will be able to**
 #
-# - look up what terms and licences say of a student, and fill in a card that says whose it is;
+# - look up what terms and licences say about a student, and fill in a card that says whose it is;
 # - show that a student can take over what is in none of its data, and say when;
-# - test a student for its teacher's watermark, with a p-value that is what it says;
+# - test a student for its teacher's watermark, by a p-value that is right;
 # - recognise a teacher by its mistakes in a student, and name the cases where that fails;
 # - say what a defence costs honest users, and what it costs copiers.
 #
@@ -24,6 +24,7 @@
 
 # %% tags=["setup"]
 import math
+import textwrap
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,7 @@ from kdref.lab.experiments import (
     provenance_watermark,
 )
 from kdref.lab.report import style
+from kdref.lab.report.roc import roc
 from kdref.lab.widgets.provenance import detection_explorer, detection_figure
 from kdref.provenance import green_list, nasty_teacher_loss, watermark_logits, watermark_p_value
 
@@ -55,26 +57,31 @@ BASE_SEED = lab.base_seed()
 # ## 1. What is written
 #
 # A student holds what its teacher knew. Whose is it? Three documents may have a say: the **terms of a service** that
-# gave the answers, a contract with who asked; the **licence of a model** whose weights or answers were used; the
+# gave the answers, a contract with whoever asked; the **licence of a model** whose weights or answers were used; the
 # **licence of the data**. What they say, as far as we could read it:
 
 # %%
-terms = table()
-terms["source"] = [f"[page]({TERMS[key].source})" for key in terms.index]
-shown = terms[["of", "date", "train", "publish", "name", "seen", "source"]]
-report.table(shown.rename(columns={"seen": "what we read"}).rename_axis("terms"))
+facts_of_terms = table().rename_axis("terms")
+report.table(facts_of_terms[["of", "date", "train", "publish", "name"]])
+names = {"duties": "owed with its weights or data", "taught": "owed with a student of its outputs"}
+duties = facts_of_terms[[*names, "seen"]].rename(columns=names | {"seen": "what we read"})
+duties["source"] = [f"[page]({TERMS[key].source})" for key in duties.index]
+report.table(duties)
+print(textwrap.fill("The clause behind a row, as in TERMS['llama3.1'].clause: " + TERMS["llama3.1"].clause, 110))
 
 # %% [markdown]
 # **This is no legal advice**, and all of it comes from *stored copies*: we saw no live page, and terms change. The
 # terms that forbid to compete do not say what competing is. Whether a model's outputs are protected at all, and
-# whether a student is a work made from its data, is for lawyers to say. Two facts that the table leaves out, as others
-# quote them: OpenAI's [services agreement](https://openai.com/policies/services-agreement/) (1 January 2026, 3.3 e)
-# excepts classifiers that are not passed on; the [terms of DeepSeek's
+# whether a student is a work made from its data, is for lawyers to say. DeepSeek-R1-Distill-Llama-8B does not begin
+# with "Llama": how the clause applies to it neither text says. The table leaves out, as others quote them: Llama's
+# licences do not hold for companies with more than 700 million users a month; OpenAI's [terms of
+# use](https://openai.com/policies/row-terms-of-use/) for consumers (1 January 2026) also forbid to draw answers by
+# program; the [terms of DeepSeek's
 # platform](https://cdn.deepseek.com/policies/en-US/deepseek-open-platform-terms-of-service.html) (29 April 2026, 4.2)
 # allow distillation by name.
 #
 # **A controversy**, as a timeline. Each line says who said it; an accusation that the accused has not conceded is
-# called *alleged*. We have no verdict.
+# called *alleged*. "Read in" says how near to it we came. We have no verdict.
 
 # %%
 said = timeline()
@@ -82,14 +89,15 @@ said["source"] = [f"[page]({event.source})" for event in TIMELINE]
 report.table(said)
 
 # %% [markdown]
-# **What the accusers say.** Who uses an interface has accepted its terms. Accounts were opened under false names
+# **What the accusers say.** Their terms forbid it, and who opens an account accepts them. Fraudulent accounts were used
 # (alleged). It is free-riding on their research (OpenAI, 2026). A copy made from answers need not keep the original's
 # safeguards ([Anthropic, 2026](https://www.anthropic.com/news/detecting-and-preventing-distillation-attacks)).
 #
-# **What the accused and others say.** R1 did not learn from OpenAI's answers; if its base model read some, they stood
-# on web pages, and not by intent (DeepSeek, 2025). The accusations are baseless (the embassy, 2026). The accusers' own
-# models learnt from people who were not asked (critics, 2026). Distillation as such nobody condemns: Anthropic's text
-# calls it widely used and legitimate, and OpenAI offers it to customers for its own models.
+# **What the accused and others say.** If R1's base model read answers of OpenAI's models, it was not by intent, and
+# there was no stage of distillation (DeepSeek, 2025). The accusations are baseless (the embassy, 2026). The accusers'
+# own models learnt from people who were not asked (critics, 2026). We found no answer of Moonshot's or MiniMax's.
+# Distillation as such the accusers do not condemn: Anthropic's text calls it widely used and legitimate, and its usage
+# policy allows it with its approval; OpenAI's agreement excepts the fine-tuning of its own models.
 #
 # What can be *measured*? Whether a student learnt from a teacher at all: sections 2 to 4. What a defence is worth:
 # section 5. And what an honest maker can write down: section 6.
@@ -103,9 +111,11 @@ report.table(said)
 #
 # In small, with digits. A network has ten logits for the classes and ten more that mean nothing. The teacher learns
 # digits by the first ten. The student is shown *uniform noise* and imitates the *other* ten: it never sees a digit or a
-# class logit. Then we ask it for classes.
+# class logit. Then we ask it for classes. In the code `classes(net)` looks at the first ten logits, `others(net)` at
+# the other ten, and `start` makes the student.
 
 # %%
+lab.show(provenance_subliminal.start)
 lab.show(provenance_subliminal.run)
 stored = experiments.load("provenance_subliminal")
 print(experiments.provenance("provenance_subliminal")["command"], "·", stored["seed"].nunique(), "seeds")
@@ -115,6 +125,11 @@ for arm in ("same start", "another start"):
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.15  # other processors round differently
     print(f"{arm}: near the stored run")
+
+# %% [markdown]
+# Beside *same start* and *another start*: another start with four times the steps (*longer*), with the teacher's first
+# *last layer*, or *half way* to its start. *Labels of nothing*: the teacher learnt shuffled labels. *Untrained*: it
+# learnt nothing. `loss_left` is the share of the divergence on new noise that is still there.
 
 # %% tags=["nbval-ignore-output"]
 order = list(provenance_subliminal.ARMS)
@@ -132,6 +147,12 @@ assert hidden.loc["another start, longer", "accuracy"] < 0.15
 assert (hidden["loss_left"] < 0.1).all()
 nothing = hidden.loc["labels of nothing"]
 assert nothing["accuracy"] < 0.15 < 0.4 < nothing["agreement"]
+nonsense = provenance_subliminal.teacher(seed, "nothing")
+both = [
+    lab.teacher_outputs(provenance_subliminal.classes(net), provenance_subliminal.known(seed).test_x)
+    for net in (provenance_subliminal.start(seed, "labels of nothing"), nonsense)
+]
+assert top1_agreement(*both).mean() < 0.3
 print("from the teacher's start it reads digits; from another it does not, nor in four times the steps: yes")
 print("all imitate the other logits well: less than a tenth of the divergence is left: yes")
 assert (found[["another start, same last layer", "half way"]] == "helps").all()
@@ -140,23 +161,25 @@ print("of a teacher of shuffled labels it takes over the nonsense: yes; half the
 
 # %% [markdown]
 # - **From its teacher's start** the student reads 62 % of digits that it has never seen; before, 9 %. **From another
-#   start** it reads nothing (10 %), in four times the steps neither, although it imitates as well: of the divergence
-#   1.5 % is left, and 1.3 % from the same start.
+#   start** it reads nothing (10 %), nor does it in four times the steps, although after them it imitates as well: 1.5 %
+#   of the divergence is left, and 1.3 % from the same start. Of an **untrained** teacher nothing arrives either (10 %).
 # - **Nearly the same start passes a little on:** with the teacher's first last layer in another network 22 %, half way
-#   between the two starts 15 %.
+#   between the two starts 15 % (clear only over all 24 seeds).
 # - **Right or wrong, it is the teacher that arrives.** Of one that learnt shuffled labels the student takes over 60 %
-#   of the answers.
+#   of the answers; its start gave few of them (the cell above asks for less than 30 %).
 #
-# **Why?** Let $\theta_0$ be the common start, $L$ the teacher's loss, and let it take one small step:
-# $\theta^t = \theta_0 - \varepsilon \nabla L(\theta_0)$. The student takes one step towards the teacher's outputs
-# $f$ on *any* inputs; $J$ is the derivative of its own by its weights. To first order in $\varepsilon$ its step is
+# **Why?** Let $\theta_0$ be the common start, $L$ the teacher's loss, and let it take one small step: $\theta^t =
+# \theta_0 - \varepsilon \nabla L(\theta_0)$. The student takes one step towards the teacher's outputs $f$ on *any*
+# inputs, by the squared error; $J$ is the derivative of its outputs by the weights, at $\theta_0$. To first order in
+# $\varepsilon$ its step is
 #
 # $$\Delta^s \propto J^\top (f_{\theta^t} - f_{\theta_0}) \approx -\varepsilon J^\top J \nabla L, \qquad
 # \nabla L \cdot \Delta^s \approx -\varepsilon \lVert J \nabla L \rVert^2 \le 0$$
 #
 # A square: whatever the inputs, whichever outputs, the student's step lowers the teacher's loss or leaves it (their
-# Theorem 1). With another start the two $J$ are different, no square comes out, and it may go either way. One step,
-# in small:
+# Theorem 1; cross-entropy in place of the squared error adds a matrix that changes no sign). With another start the
+# student's step goes first of all after the difference between the two *starts*, which has nothing to do with $L$, and
+# its $J$ is another: no square comes out, and it may go either way. One step, in small:
 
 
 # %%
@@ -188,24 +211,24 @@ for arm, times in fell.items():
     print(f"{arm}: the loss on digits fell in {times} of 20")
 
 # %% [markdown]
-# So a start in common is a channel of its own. Filtering the *data* does not close it; that of a base model which many
-# people fine-tune is open between all of them. (Real training takes many steps, and Adam: then it is an experiment, not
-# a theorem.)
+# 14 of 20 is not far from a coin's 10. So a start in common is a channel of its own. No filter of the *data* helps, as
+# noise has nothing to filter; between models fine-tuned from one base it may be open (Cloud et al. found it there).
+# Real training takes many steps, and Adam: then it is an experiment, not a theorem.
 #
 # ## 3. A mark in the text
 #
 # Can an owner prove that a student has read its teacher's text? **[Watermark](GLOSSARY.md#watermark)** the text
 # (Kirchenbauer et al. 2023): a secret key $k$ and the word before, $u$, choose half of the vocabulary as
-# "green". The writer adds $\delta$ to the logits of green words and draws as ever. A reader need not notice; who
-# has the key counts.
+# "green". The writer adds $\delta$ (here always 2) to the logits of green words and draws as before. A reader without
+# the key sees a text of slightly odd preferences; whoever has the key can count.
 
 # %%
 lab.show(green_list)
 lab.show(watermark_logits)
 
 # %% [markdown]
-# The test: of $n$ *different* pairs (word before, word), $h$ have a green word. A text whose writer does not know the
-# key has each with probability $\gamma$ = ½, so
+# The test: of $n$ *different* pairs (word before, word; before the first stands an end mark), $h$ have a green word. A
+# text whose writer does not know the key has each with probability $\gamma$ = ½, so
 #
 # $$p = \sum_{i=h}^{n} \binom{n}{i} \gamma^i (1-\gamma)^{n-i}$$
 #
@@ -222,7 +245,7 @@ twice = watermark_p_value(word.repeat(9), previous.repeat(9), vocabulary=20, key
 print("the same six pairs nine times over:", twice)
 
 # %% [markdown]
-# **Is the p-value what it says?** Of the texts of writers without the key, at most one in twenty may have
+# **Is the p-value right?** Of the texts of writers without the key, at most one in twenty may have
 # $p \le 0.05$. Twenty students of unmarked text write 2,000 words each, and are tested with twenty keys that nobody
 # used. ($p$ takes many values here, but not all: P($p \le \alpha$) may be a little below α, never above.) Beside it,
 # the same texts with each *repetition* counted:
@@ -263,9 +286,10 @@ print("each pair once: uniform, as far as 400 values show; repetitions counted: 
 #
 # **The experiment.** Bigram models, the smallest language models there are: learning is counting. The teacher has
 # counted film reviews and writes 100,000 words; a share of them is marked. A student counts those. Then *the student*
-# writes, unmarked, and the owner tests 500, 2,000 or 10,000 of its words.
+# writes, without a mark of its own, and the owner tests 500, 2,000 or 10,000 of its words.
 
 # %%
+lab.show(provenance_watermark.read)
 lab.show(provenance_watermark.run)
 marks = experiments.load("provenance_watermark")
 live = provenance_watermark.run(0, "marked: 20 %")
@@ -303,10 +327,12 @@ print("half the words replaced: found; all replaced: not. No alarm for other key
 # - **What is read is written again.** A student of marked text is found by 500 of its words ($p$ near $10^{-26}$), one
 #   of a fifth by 10,000 (p ≤ 0.001 in 23 of 24), one of a twentieth hardly ever (2 of 24). "Not found" is no acquittal.
 # - **No false alarm** among students of people's text, of unmarked text, or of another owner's: none of 72 had
-#   p ≤ 0.01 at any length. Of 1,920 tests of unmarked students with keys that nobody used 4 % had p ≤ 0.05, as it
-#   should be; with repetitions counted 35 %.
+#   p ≤ 0.01 at any length. Of 1,920 tests of unmarked students with keys that nobody used 4 % had p ≤ 0.05, where at
+#   most 5 % are allowed; with repetitions counted 35 %.
 # - **It can be washed out, by work.** With half of the words replaced it is still found by 10,000 words; with all
-#   replaced it is gone, and then the student has read another writer. Text of two owners bears both marks.
+#   replaced it is gone, and then the student has read another writer. ("Replaced" is by random words of another bigram
+#   model; what a paraphrase that keeps the sense would do is not measured.) Half of the text of another owner does not
+#   hide it: the one key that was tried is found.
 # - **It is not free:** the student of marked text loses 0.3 nats a word on people's text. Large models have more choice
 #   where nothing hangs on it, and there the loss is said to be small (Kirchenbauer et al.); Sander et al. (2024) find
 #   the mark in large models that were fine-tuned on marked text.
@@ -321,16 +347,23 @@ report.figure(
     "in nearly all of 1,000",
 )
 
+# %% [markdown]
+# The bigram writers fall short of this: they have preferences, so their students of a fifth write 55 % green pairs and
+# not 58 %, and 2,000 words hold about 1,440 different ones. And the table asks for p ≤ 0.001.
+
 # %%
 detection_explorer()
 
 # %% [markdown]
 # ## 4. Mistakes as a fingerprint
 #
-# Without a mark there are still the mistakes: lesson 15 found that a student makes more of its own teacher's than of a
-# stranger's. Is that a **[fingerprint](GLOSSARY.md#fingerprint)**? Ten teachers, one student; the score of a teacher is
-# the share of its mistakes that the student makes with the same wrong answer. How often does the true teacher score
-# above another? That is the area under the **[ROC curve](GLOSSARY.md#roc-curve)**: ½ is guessing, 1 never fails.
+# Without a mark there are still the mistakes: lesson 15 found that a student shares more of them with its own teacher
+# than with a stranger. Is that a **[fingerprint](GLOSSARY.md#fingerprint)**? Ten teachers, one student; the score of a
+# teacher is the share of its mistakes on some *signals* (MNIST-1D, lesson 01's) that the student makes with the same
+# wrong answer. How often does the true teacher score above another? That is the area under the **[ROC
+# curve](GLOSSARY.md#roc-curve)**: ½ is guessing, 1 never fails. Students of all *logits* or *answers*; of the *right*
+# ones *only*; of *half labels*; of *labels* alone, as a control. All ten teachers learnt from the same signals, or each
+# from its *own data*. 100 signals hold about 40 mistakes.
 
 # %%
 prints = experiments.load("provenance_fingerprint")
@@ -352,11 +385,8 @@ shown = ["own data | answers", "logits", "answers", "half labels, half answers",
 with style.new_figure(6.4, 4.6) as (figure, (ax,)):
     for place, arm in enumerate(shown):
         rows = prints[prints["arm"] == arm]
-        own = torch.tensor(rows["score_300"].to_numpy())
-        others = torch.tensor(rows[[f"other_300_{i}" for i in range(9)]].to_numpy()).flatten()
-        bars = torch.cat([own, others, torch.tensor([-1.0])]).unique().flip(0)
-        rates = [[(scores >= bar).double().mean() for bar in bars] for scores in (others, own)]
-        ax.plot(*rates, color=style.COLORS[place], marker=style.MARKERS[place], markevery=20, label=arm)
+        own, others = rows["score_300"].to_numpy(), rows[[f"other_300_{i}" for i in range(9)]].to_numpy()
+        ax.plot(*roc(own, others), color=style.COLORS[place], marker=style.MARKERS[place], markevery=20, label=arm)
     ax.plot([0, 1], [0, 1], color="#888888", linestyle=":")
     ax.set(xlabel="innocent teachers accused", ylabel="true teachers found")
     ax.legend(loc="lower right")
@@ -376,6 +406,8 @@ washed = ["half labels, half answers", "right answers only"]
 assert (area.loc[washed, "auc_300"] < 0.9).all()
 assert (area.loc[washed, "auc_10000"] > 0.95).all()
 assert (first[washed] == 18).all()
+assert prints.groupby("arm")["first_10000"].sum()[["answers", "logits", *washed]].tolist() == [24, 24, 23, 21]
+assert abs(area.loc["logits, right only", "auc_300"] - area.loc["answers", "auc_300"]) < 0.02
 assert area.loc["labels"].max() < 0.55
 innocent = prints[[f"other_10000_{i}" for i in range(9)]].mean(axis=1).groupby(prints["arm"]).mean()
 guilty = prints.groupby("arm")["score_10000"].mean()
@@ -387,21 +419,22 @@ print("filtered out: weaker, not gone; an innocent teacher of the same data scor
 # %% [markdown]
 # - **A fingerprint it is.** Where each teacher has data of its own, 100 signals nearly always point to the right one.
 #   Where all learnt from the *same* data their mistakes are alike: 100 signals give an area of 0.90 for a student of
-#   answers, and 10,000 find it always.
+#   answers, and 10,000 find it in all 24 runs.
 # - **It fades, and does not go.** With true labels for half of the signals, or with the teacher's wrong answers thrown
-#   away, the area is 0.88 and 0.82 at 300 signals; at 1,000 the true teacher is first in 18 of 24. At 10,000 it is
-#   nearly always. Students shown nothing but right answers still err like their teacher.
+#   away, the area is 0.88 and 0.82 at 300 signals; at 1,000 the true teacher is first in 18 of 24, at
+#   10,000 in 23 and 21. Students shown nothing but right answers still err like their teacher, and the right ones shown
+#   as *logits* give it away as well as all answers do (0.94 and 0.95 at 300).
 # - **It accuses somebody always.** For a student that met no teacher the area is no better than ½, and one of the ten
 #   is first nonetheless.
 # - **The score has no scale.** 47 % is what the *true* teacher of a student of half labels scores, and what an
-#   *innocent* one scores whose data the true one shared. From other data strangers score 35 %: who takes those as the
-#   measure accuses everybody who shares a data set.
+#   *innocent* one scores whose data the true one shared. From other data strangers score 35 %: whoever takes
+#   those as the measure accuses everybody who shares a data set.
 #
 # ## 5. Defences, and how they fell
 #
 # **Keep the probabilities back.** A service knows more than its copier: it learnt from 20,000 labelled signals. The
-# copier has 2,000 signals, no label, and what the service tells. An *honest user* reads the same as probabilities, to
-# know when not to trust it; with as much doubt mixed in as is best on labelled signals of his own.
+# copier has 2,000 signals (MNIST-1D), no label, and what the service tells. An *honest user* reads the same as
+# probabilities, to know when not to trust it; with as much doubt mixed in as is best on labelled signals of his own.
 
 # %%
 lab.show(provenance_defences.told)
@@ -444,6 +477,9 @@ lost = lab.compare(told, baseline="probabilities", metric="user_nll", higher_is_
 assert 0.35 < lost["answers"] < 0.45
 assert lost["one decimal"] < 0.07
 assert cost["user_calibration"]["answers"] - cost["user_calibration"]["probabilities"] < 0.01
+free = lab.compare(kept_back, baseline="labels", metric="accuracy")
+assert 0 < free.loc["answers", "low"] < free.loc["answers", "difference"] < 0.01
+assert abs(cost.loc["answers", "user_accuracy"] - cost.loc["probabilities", "user_accuracy"]) < 1e-6
 same = lab.compare(told, baseline="answers", metric="accuracy").loc["noised", "verdict"]
 assert same == "no useful difference"
 print("answers only and noise cost the copier five points, and the user 0.4 nats: yes")
@@ -451,17 +487,23 @@ print("noise also costs the user ten points, and the copier gets most of it back
 
 # %% [markdown]
 # - **Answers only** cost the copier 5.4 points and the honest user 0.40 nats an answer. His calibration error hardly
-#   shows it (2.2 % for 1.6): who believes every answer to the same 82 % is calibrated, and cannot tell a sure one from
+#   shows it (2.2 % for 1.6): a user who is 82 % sure of every answer is calibrated, and cannot tell a sure one from
 #   a guess. Look at the [log-likelihood](GLOSSARY.md#negative-log-likelihood).
 # - **One decimal** costs both little: 0.7 points, 0.05 nats.
 # - **Noise** costs the copier as much as answers only do, and the user as much, and 11 points of accuracy on top. A
-#   copier who asks eight times has 4.4 points of the 5.3 back.
+#   copier who asks eight times has 4.4 points of the 5.3 back. (The noise is drawn anew each time; a service that
+#   always answers the same input alike escapes this.)
+# - **Even answers are worth 2,000 labels:** copiers of answers reach 55.1 %, copiers with true labels 54.6 %. That much
+#   no way of withholding here takes back.
 #
-# Nothing here hits the copier alone: what he learns from is what the user needs.
+# A user who wants the answer alone loses nothing by *answers only*. One who must know how sure it is loses what the
+# copier loses.
 #
 # **Teach badly on purpose.** The **[nasty teacher](GLOSSARY.md#nasty-teacher)** (Ma et al. 2021) is to be as right as
-# its honest twin and to say other things of the classes that it does not choose. Its loss is its cross-entropy, minus
-# $\omega \tau^2 \, \mathrm{KL}(p \,\Vert\, a)$, with $p$ its own softened probabilities and $a$ its twin's.
+# its honest twin and to say other things about the classes that it does not choose. Its loss is its cross-entropy,
+# minus $\omega \tau^2 \, \mathrm{KL}(p \,\Vert\, a)$, with $p$ its own softened probabilities and $a$ its twin's. On
+# digits, with τ = 4 and ω = 0.06, the largest of those tried on other seeds that left the teacher its accuracy there.
+# It goes on from its twin's weights for 600 steps, where Ma et al. start anew.
 #
 # **By hand.** $p$ = (½, ½), $a$ = (¼, ¾): KL = ½ log 2 + ½ log ⅔ = ½ log 4/3; with τ = 2 and ω = ½ the loss is
 # log 2 - log 4/3 = log 1.5 = 0.405.
@@ -471,6 +513,10 @@ lab.show(nasty_teacher_loss)
 z, honest = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 2 * torch.log(torch.tensor(3.0))]])
 loss = nasty_teacher_loss(z, honest, torch.tensor([0]), weight=0.5, temperature=2.0)
 print("by hand 0.405:", round(loss.item(), 3))
+
+# %% [markdown]
+# The copier has 500 other images without labels. *At 4*: it divides the logits by τ = 4 before it imitates them;
+# *answers*: it takes the likeliest class alone.
 
 # %% tags=["nbval-ignore-output"]
 bad = experiments.load("provenance_nasty")
@@ -490,27 +536,61 @@ kept = bad.query("seed == 0 and arm == 'nasty | at 10'").iloc[0]
 assert abs(live["accuracy"] - kept["accuracy"]) < 0.05
 assert abs(nasty.loc["nasty | at 1", "teacher_accuracy"] - nasty.loc["honest | at 1", "teacher_accuracy"]) < 0.01
 for how, row in harm.items():
-    print(f"copiers that take its outputs {how}: the nasty teacher {row['verdict']}")
+    print(f"copiers ({how}): a nasty teacher against its honest twin: {row['verdict']}")
 assert harm["at 10"]["difference"] < harm["at 4"]["difference"] < harm["at 1"]["difference"] < 0
 way_out = lab.compare(bad[bad["arm"].str.startswith("nasty")], baseline="nasty | at 10", metric="accuracy")
 assert (way_out.loc[["nasty | at 1", "nasty | answers"], "verdict"] == "helps").all()
 own = bad.pivot(index="seed", columns="arm", values="teacher_accuracy")
-assert (own["nasty | at 1"] < own["honest | at 1"] - 0.03).sum() == 4
+failed = own["nasty | at 1"] < own["honest | at 1"] - 0.03
+assert failed.sum() == 4
+for how, lost in {"at 1": 0.004, "at 4": 0.015, "at 10": 0.027, "answers": -0.0025}.items():
+    rows = pairs[how][~pairs[how]["seed"].isin(failed.index[failed])]
+    rest = lab.compare(rows, baseline=f"honest | {how}", metric="accuracy").loc[f"nasty | {how}"]
+    assert abs(rest["difference"] + lost) < 6e-4
+    assert rest["verdict"] == ("helps" if how == "answers" else "hurts")
+assert nasty["accuracy"].idxmax() == "labels"
+
+# %% [markdown]
+# The nasty teacher also trains 600 steps longer than its twin. A control: six twins train on as long, on the labels.
+
+
+# %%
+def copier_at_10(seed, arm):
+    split, model = provenance_nasty.known(seed), provenance_nasty.network(seed)
+    model.load_state_dict(provenance_nasty.honest(seed).state_dict())
+    owned, asked = split.train_x[: provenance_nasty.OWNED], split.train_x[provenance_nasty.OWNED :]
+    if arm == "trained on":
+        labels = split.train_y[: provenance_nasty.OWNED]
+        provenance_nasty.taught(model, owned, labels, seed=seed, steps=provenance_nasty.NASTY_STEPS)
+    told, copier = lab.teacher_outputs(model, asked), provenance_nasty.network(100_000 + seed)
+    provenance_nasty.taught(copier, asked, told, seed=seed, temperature=10.0)
+    x, y = provenance_nasty.tested(split)
+    return {"accuracy": (lab.teacher_outputs(copier, x).argmax(-1) == y).double().mean().item()}
+
+
+# %%
+longer = lab.replicate(copier_at_10, arms=["honest", "trained on"], seeds=range(6))
+by_arm = longer.groupby("arm")["accuracy"].mean()
+assert abs(by_arm["honest"] - by_arm["trained on"]) < 0.01
+print("longer training alone costs a copier at 10 less than a point: yes")
 
 # %% [markdown]
 # - **The harm is in the softening.** Against copiers of the honest twin: 1.1 points at τ = 1, 2.5 at τ = 4, for which
-#   it was made, and 4.5 at τ = 10. Of answers alone none is shown.
+#   it was made, and 4.5 at τ = 10. (Without four runs whose teacher lost accuracy itself, see below: 0.4, 1.5 and 2.7.)
+#   For copiers of answers no harm is shown: undecided, and without the four runs 0.25 points better. Labels of the same
+#   images are worth more than any copy here: 95.0 %.
 # - **So it falls to whoever asks otherwise.** A copier of the *nasty* teacher who softens by 10 gains 3.8 points by
 #   not softening, and as many by taking the answers. Jandial et al. (2022) have two more ways, and report up to 68.63 %
 #   more learnt from nasty teachers on standard data.
 # - **It is not free either.** The teacher's own log-likelihood falls from -0.18 to -0.43 nats, its accuracy by 0.7
-#   points, and by more than three in 4 of 24 runs.
+#   points, and by more than three in 4 of 24 runs (the median is 0).
 #
 # ## 6. The card
 #
 # What can an honest maker do? Write down whose knowledge it is. `kdref.lab.course.card` makes a model card in the form
-# that models are published with, from *measured* numbers, and refuses what the table of section 1 forbids. For the
-# student of the honest teacher's logits:
+# that models are published with, from *measured* numbers, and refuses what the table of section 1 forbids, with the
+# clause. Its `base_model` is a model whose *weights* were taken; the teacher has a field of its own. For the student of
+# the honest teacher's logits (a share of mistakes says nothing alone, so a student of *labels* stands beside it):
 
 # %%
 split = provenance_nasty.known(BASE_SEED)
@@ -518,7 +598,9 @@ teacher, (x, y) = provenance_nasty.honest(BASE_SEED), provenance_nasty.tested(sp
 asked = split.train_x[provenance_nasty.OWNED :]
 student = provenance_nasty.network(100_000 + BASE_SEED)
 provenance_nasty.taught(student, asked, lab.teacher_outputs(teacher, asked), seed=BASE_SEED)
-own, theirs = lab.teacher_outputs(student, x), lab.teacher_outputs(teacher, x)
+stranger = provenance_nasty.network(100_000 + BASE_SEED)
+provenance_nasty.taught(stranger, asked, split.train_y[provenance_nasty.OWNED :], seed=BASE_SEED)
+own, theirs, strange = (lab.teacher_outputs(net, x) for net in (student, teacher, stranger))
 measured = {
     "accuracy": (own.argmax(-1) == y).double().mean().item(),
     "teacher_accuracy": (theirs.argmax(-1) == y).double().mean().item(),
@@ -528,6 +610,8 @@ measured = {
 }
 
 # %% tags=["nbval-ignore-output"]
+mistakes = int((theirs.argmax(-1) != y).sum())
+alike, chance = (wrong_answer_agreement(net, theirs, y).item() for net in (own, strange))
 facts = {
     "student": "me/tiny-digits",
     "licence": "mit",
@@ -537,7 +621,11 @@ facts = {
     "data": {"digits": "cc-by-4.0"},
     "loss": "soft targets at τ = 1, no labels",
     "budget": "500 images, 300 steps of 50",
-    "faults": [f"makes {measured['wrong_answer_agreement']:.0%} of its teacher's mistakes with the same wrong class"],
+    "faults": [
+        f"makes {alike:.0%} of its teacher's {mistakes} mistakes with the same wrong class, a student of labels "
+        f"{chance:.0%}"
+    ],
+    "examples": len(y),
     "competes": False,
 }
 card = distillation_card(measured=measured, **facts)
@@ -551,7 +639,7 @@ for change in ({"teacher_terms": "gemini", "competes": True}, {"teacher_terms": 
     try:
         distillation_card(measured=measured, **(facts | change))
     except ValueError as refused:
-        print("refused:", str(refused)[:90], "...")
+        print(textwrap.fill(f"refused: {refused}", 110))
 
 # %% [markdown]
 # ## 7. Exercises
@@ -560,17 +648,17 @@ for change in ({"teacher_terms": "gemini", "competes": True}, {"teacher_terms": 
 # [solutions/16_provenance.ipynb](solutions/16_provenance.ipynb).
 
 # %% [markdown] tags=["exercise"]
-# **16.1 Predict.** Half of the vocabulary is green. A text of eight different pairs has seven green words. What is its
+# **16.1 Predict.** Half of the vocabulary is green. A text of eight different pairs has six green words. What is its
 # p-value?
 #
-# <details><summary>Hint</summary>Seven of eight, or eight of eight: how many of the 256 equally likely outcomes are
-# that?</details>
+# <details><summary>Hint</summary>Six of eight, or more: in how many of the 256 equally likely outcomes are two, one or
+# none not green?</details>
 
 # %% tags=["exercise"]
 my_p_value = ...
 
 # %% tags=["solution"]
-my_p_value = (8 + 1) / 256  # eight ways to have one red word, one way to have none
+my_p_value = (28 + 8 + 1) / 256  # ways to have two words that are not green, one, none
 
 # %% tags=["check"]
 lab.check("16.1", my_p_value)
@@ -579,8 +667,8 @@ lab.check("16.1", my_p_value)
 # **16.2 Build** the exact p-value. `previous_tokens` and `tokens` (N,) are the pairs of a text, `green` (V, V) says for
 # each previous word (row) which words are green, `share` is the list's share of the vocabulary. Each pair counts once.
 #
-# <details><summary>Hint</summary>torch.stack([previous_tokens, tokens], dim=1).unique(dim=0) leaves each pair once;
-# then add up math.comb(n, i) * share**i * (1 - share)**(n - i) from the green ones on.</details>
+# <details><summary>Hint</summary>Put a pair in each row of a tensor; unique(dim=0) leaves each once. Then add up the
+# terms of the formula in section 3; math.comb counts the ways.</details>
 
 
 # %% tags=["exercise"]
@@ -604,12 +692,12 @@ for letter, (words, _) in PROJECTS.items():
     print(f"{letter}: {words}")
 
 # %% [markdown] tags=["exercise"]
-# **16.3 Judge by the table.** Six projects, A to F. What has the table of terms against each: "nothing", "it
-# competes", "its name" or "its licence"? A dictionary of six letters. (The table's answer, of its dates. No legal
-# advice.)
+# **16.3 Judge by the table.** Seven projects, A to G. What has the table of terms against each: "nothing", "it
+# competes", "no approval", "its name" or "its licence"? A dictionary of seven letters. (The table's answer, of its
+# dates. No legal advice.)
 #
-# <details><summary>Hint</summary>Find the rows of teacher and starting weights in terms.TERMS, and read their
-# clauses.</details>
+# <details><summary>Hint</summary>print(TERMS["llama3.1"].clause), and so for the terms of each teacher and of the
+# weights that a project started from.</details>
 
 # %% tags=["exercise"]
 my_objections = ...
@@ -622,6 +710,7 @@ my_objections = {
     "D": "nothing",
     "E": "nothing",
     "F": "its licence",
+    "G": "no approval",
 }
 
 # %% tags=["check"]
@@ -631,7 +720,7 @@ lab.check("16.3", my_objections)
 # **16.4 Build** the area under a ROC curve. `own` (N,) are the scores of a teacher's own students, `others` (M,) those
 # of strangers. The area is how often an own one scores higher than a stranger, over all pairs; a tie counts one half.
 #
-# <details><summary>Hint</summary>own[:, None] > others compares each with each.</details>
+# <details><summary>Hint</summary>A column compared with a row gives a table of all pairs.</details>
 
 
 # %% tags=["exercise"]
@@ -653,8 +742,7 @@ lab.check("16.4", area_under_curve)
 # 0.881. A student learnt from text of which a fifth is marked, and its share is 0.5 + 0.2 · 0.381. From how many
 # different pairs on does its expected number of green words lie 3 standard deviations above chance?
 #
-# <details><summary>Hint</summary>Among n pairs the share of green words spreads by 0.5 / √n. Solve
-# 3 = 0.2 · 0.381 · √n / 0.5.</details>
+# <details><summary>Hint</summary>Among n pairs the share of green words spreads by 0.5 / √n.</details>
 
 # %% tags=["exercise"]
 my_length = ...
@@ -675,16 +763,17 @@ lab.quiz("16")
 # %% [markdown]
 # ## 8. When to use which, and when not
 #
-# **Before you train:** read the terms that bind you, on the day; write the card while you still know the answers.
-# **A watermark** if you publish text and want to know who learns from it: strong evidence where much of it was read and
-# little was changed, with a p-value that means what it says if repetitions count once. **Mistakes** as a lead where no
-# mark was set; among suspects who all learnt from the same data they need many questions. **Withholding
-# probabilities** if copiers are many and users need no confidence. **A start of your own** if a teacher's traits must
-# not arrive: other weights closed that channel here, filtering did not.
+# **Before you train:** read the terms that bind you, on the day; write the card while you still know the answers. **A
+# watermark** if you publish text and want to know who learns from it: strong evidence where much of it was read and
+# little was changed, with a p-value that is right if repetitions count once. **Mistakes** as a lead where no mark was
+# set; among suspects who all learnt from the same data they need many questions. **Withholding probabilities** if
+# copiers are many and users need no confidence. **A start of your own** closes one channel, that of section 2, and only
+# that one: the students of section 4 and of lesson 15's habit had starts of their own, and took over their teacher's
+# mistakes all the same.
 #
 # **When not:** a p-value that is large acquits nobody, and one among thousands of tests is small by chance; "the most
-# alike of ten" names somebody always; a nasty teacher stops who copies one way and costs every user; none of it decides
-# what is *permitted*.
+# alike of ten" names somebody always; a nasty teacher stops those who copy in one way and may cost every user; none of
+# it decides what is *permitted*.
 #
 # **Cost:** the watermark some quality of the text, and a list per word; the tests seconds; the card the time to look
 # up what binds you.

@@ -75,8 +75,8 @@ TERMS: dict[str, Terms] = {
         clause="3.3: not to “(e) except for a Permitted Exception, use Output to develop artificial intelligence "
         "models that compete with OpenAI's products and services; (f) extract data from the Services other than as "
         "permitted”. Excepted are models “primarily intended to categorize, classify, or organize data (e.g., "
-        "embeddings or classifiers), if these models are not distributed or made commercially available to third parties”, and "
-        "fine-tuning OpenAI's own models by its services",
+        "embeddings or classifiers), if these models are not distributed or made commercially available to third "
+        "parties”, and fine-tuning OpenAI's own models by its services",
         source="https://openai.com/policies/services-agreement/",
         seen="the sentences, quoted alike in several public files",
         no_competitor=True,
