@@ -349,8 +349,8 @@ report.figure(
 )
 
 # %% [markdown]
-# The bigram writers fall short of this: they have preferences, so their students of a fifth write about 55 % green pairs
-# and not 58 %, and 2,000 words hold some 1,400 different ones (at seeds 0 and 1). And the table asks for p ≤ 0.001.
+# The bigram writers fall short of this: they have preferences, so their students of a fifth write about 55 % of green
+# pairs and not 58 %, and 2,000 words hold some 1,400 different ones (at seeds 0 and 1). And the table has p ≤ 0.001.
 
 # %%
 detection_explorer()
