@@ -94,10 +94,11 @@ report.table(said)
 # safeguards ([Anthropic, 2026](https://www.anthropic.com/news/detecting-and-preventing-distillation-attacks)).
 #
 # **What the accused and others say.** If R1's base model read answers of OpenAI's models, it was not by intent, and
-# there was no stage of distillation (DeepSeek, 2025). The accusations are baseless (the embassy, 2026). The accusers'
-# own models learnt from people who were not asked (critics, 2026). We found no answer of Moonshot's or MiniMax's.
-# Distillation as such the accusers do not condemn: Anthropic's text calls it widely used and legitimate, and its usage
-# policy allows it with its approval; OpenAI's agreement excepts the fine-tuning of its own models.
+# there was no stage of distillation (DeepSeek, 2025). The accusations are baseless (the embassy, 2026). The accuser
+# itself took training data without asking (Musk and others on Anthropic, 2026, alleged too). We found no answer of
+# Moonshot's or MiniMax's. Distillation as such the accusers do not condemn: Anthropic's text calls it widely used and
+# legitimate, and its usage policy allows it with its approval; OpenAI's agreement excepts the fine-tuning of its own
+# models.
 #
 # What can be *measured*? Whether a student learnt from a teacher at all: sections 2 to 4. What a defence is worth:
 # section 5. And what an honest maker can write down: section 6.
@@ -240,9 +241,9 @@ previous, key = torch.arange(6), 7
 green = green_list(previous, vocabulary=20, key=key)
 word = green.long().argmax(-1)  # a green word after each of six
 word[5] = (~green[5]).long().argmax()  # the last is not green
-print("five of six:", watermark_p_value(word, previous, vocabulary=20, key=key).item(), "= (6 + 1)/64")
+print("five of six:", round(watermark_p_value(word, previous, vocabulary=20, key=key).item(), 6), "= (6 + 1)/64")
 twice = watermark_p_value(word.repeat(9), previous.repeat(9), vocabulary=20, key=key).item()
-print("the same six pairs nine times over:", twice)
+print("the same six pairs nine times over:", round(twice, 6))
 
 # %% [markdown]
 # **Is the p-value right?** Of the texts of writers without the key, at most one in twenty may have
@@ -348,8 +349,8 @@ report.figure(
 )
 
 # %% [markdown]
-# The bigram writers fall short of this: they have preferences, so their students of a fifth write 55 % green pairs and
-# not 58 %, and 2,000 words hold about 1,440 different ones. And the table asks for p ≤ 0.001.
+# The bigram writers fall short of this: they have preferences, so their students of a fifth write about 55 % of green
+# pairs and not 58 %, and 2,000 words hold some 1,400 different ones (at seeds 0 and 1). And the table has p ≤ 0.001.
 
 # %%
 detection_explorer()
@@ -582,7 +583,7 @@ print("longer training alone costs a copier at 10 less than a point: yes")
 # - **So it falls to whoever asks otherwise.** A copier of the *nasty* teacher who softens by 10 gains 3.8 points by
 #   not softening, and as many by taking the answers. Jandial et al. (2022) have two more ways, and report up to 68.63 %
 #   more learnt from nasty teachers on standard data.
-# - **It is not free either.** The teacher's own log-likelihood falls from -0.18 to -0.43 nats, its accuracy by 0.7
+# - **It is not free either.** The teacher's own log-likelihood falls from -0.17 to -0.43 nats, its accuracy by 0.7
 #   points, and by more than three in 4 of 24 runs (the median is 0).
 #
 # ## 6. The card
