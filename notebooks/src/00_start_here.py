@@ -144,7 +144,7 @@ print("it gets at least six of these eight right: yes")
 # | 13 | [scaling laws](13_scaling_laws.ipynb) | when to distil and when to train; what a law can foretell |
 # | 14 | [edge](14_edge.ipynb) | export, int8; size, latency and accuracy measured together |
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
-# | 16 | provenance | whose knowledge is it: licences, terms, detecting a distilled student |
+# | 16 | [provenance](16_provenance.ipynb) | whose knowledge is it: licences, terms, detecting a distilled student |
 # | 17 | scale-out | the same `step` on several processes and machines |
 # | 18 | choose your method | the whole benchmark, and your own model and data |
 #
@@ -225,6 +225,10 @@ print("this lesson is in the table: yes")
 #   channel, $\gamma_c$ its normalisation's factor, $W_c$ the weights that read it.
 # - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
 #   expected.
+# - **16:** $\theta$ weights, $\theta_0$ the first ones, $L$ a loss, $f$ outputs, $J$ their derivative by the weights,
+#   $\varepsilon$ a small step and $\Delta^s$ the student's; $k$ a key, $u$ the word before, $\delta$ the bonus of green
+#   words, $\gamma$ their share; $n$ pairs of words, of which $h$ or $i$ are green; $\alpha$ a threshold; $\omega$ how
+#   nasty a teacher is made to be, $a$ its honest twin's probabilities.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.
