@@ -866,4 +866,4 @@ lab.quiz("13")
 # [Alabdulmohsin et al. 2022](https://arxiv.org/abs/2209.06640), who also bend a law near chance and judge laws by what
 # they predict.
 #
-# **Next lesson:** [15, fidelity](15_fidelity.ipynb).
+# **Next lesson:** [14, edge](14_edge.ipynb).
