@@ -122,7 +122,7 @@ def _largest(score: Tensor, count: int) -> Tensor:
 
 
 def _lengths(reader: Tensor) -> Tensor:
-    return reader.transpose(0, 1).flatten(1).norm(dim=1)
+    return reader.square().sum(dim=(0, 2)).sqrt()
 
 
 _CHANNEL_MISTAKES: dict[str, tuple[Any, str]] = {
