@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WIDTHS = (4, 8, 12, 16)
-EPOCHS, LEARNING_RATE, SOFT_WEIGHT, TEMPERATURE = 16, 0.03, 0.5, 2.0
+EPOCHS, LEARNING_RATE, SOFT_WEIGHT, TEMPERATURE = 12, 0.03, 0.5, 2.0
 FORMS = {"fp32": 32, "int8": 8, "4 bits": 4}  # bits of the weights
 BATCHES = (1, 32)
 CALIBRATION = 500  # training signals
