@@ -36,6 +36,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, models, report
+from kdref.lab.experiments._self_distillation import mates, two_views
 from kdref.lab.report import style
 from kdref.lab.widgets.self_distillation import draw_fit, noisy_sine, ridge_explorer, ridge_rounds, sine
 from kdref.response import virtual_teacher_logits
@@ -306,13 +307,6 @@ lab.show(permuted_dark_knowledge)
 # %%
 TEACHER = {row["seed"]: row["logits"] for _, row in generations.iterrows() if row["arm"] == "30 % wrong"}
 
-
-def mates(y):  # for each example another of its class in the batch; itself, where there is no other
-    same = (y[:, None] == y).float()
-    others = same - torch.eye(len(y))
-    return torch.where(others.sum(1, keepdim=True) > 0, others, same).multinomial(1)[:, 0]
-
-
 LOSSES = {  # of the network's logits, the labels, and the first generation's logits
     "label smoothing": lambda out, y, t: F.cross_entropy(out, y, label_smoothing=0.1),
     "virtual teacher": lambda out, y, t: soft_target_loss(
@@ -543,11 +537,6 @@ DINO = {  # teacher's temperature (the student's is 0.1), momentum of the center
     "both": (0.04, 0.5, 20),
     "both, 80 epochs": (0.04, 0.5, 80),
 }
-
-
-def two_views(images, generator):
-    moves = torch.randint(-1, 2, (2, 2), generator=generator).tolist()
-    return [images.roll(move, (2, 3)) + 0.3 * torch.randn(images.shape, generator=generator) for move in moves]
 
 
 def run_dino(seed, arm):

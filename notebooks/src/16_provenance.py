@@ -556,7 +556,7 @@ assert nasty["accuracy"].idxmax() == "labels"
 
 
 # %%
-def copier_at_10(seed, arm):
+def run_copier_at_10(seed, arm):
     split, model = provenance_nasty.known(seed), provenance_nasty.network(seed)
     model.load_state_dict(provenance_nasty.honest(seed).state_dict())
     owned, asked = split.train_x[: provenance_nasty.OWNED], split.train_x[provenance_nasty.OWNED :]
@@ -570,7 +570,7 @@ def copier_at_10(seed, arm):
 
 
 # %%
-longer = lab.replicate(copier_at_10, arms=["honest", "trained on"], seeds=range(6))
+longer = lab.replicate(run_copier_at_10, arms=["honest", "trained on"], seeds=range(6))
 by_arm = longer.groupby("arm")["accuracy"].mean()
 assert abs(by_arm["honest"] - by_arm["trained on"]) < 0.01
 print("longer training alone costs a copier at 10 less than a point: yes")
