@@ -26,6 +26,7 @@
 # (InfoNCE), [Tian et al. 2020](https://arxiv.org/abs/1910.10699) (CRD).
 
 # %% tags=["setup"]
+import functools
 import math
 
 import pandas as pd
@@ -35,6 +36,7 @@ import torch.nn.functional as F
 from kdref import lab
 from kdref.lab import data, experiments, models, report
 from kdref.lab.experiments import relation_few_labels, relation_side_by_side
+from kdref.lab.experiments._relation_live import both_terms, helpers_for, learn, pull, share_right, teacher_term, tune
 from kdref.lab.experiments.relation_few_labels_tuning import settings
 from kdref.lab.report import style
 from kdref.lab.report.tables import ALL_SEEDS
@@ -49,7 +51,6 @@ from kdref.relation import (
     rkd_distance_loss,
     similarity_preserving_loss,
 )
-from kdref.soft_targets import soft_target_loss
 
 lab.setup()
 BASE_SEED = lab.base_seed()
@@ -429,23 +430,10 @@ print("two embeddings that share nothing: less than 0 certified")
 # The teacher's term, by name. `own` are the student's logits and features, `told` the teacher's features and logits and
 # the numbers of the images; `helpers` are the head and the memory.
 
-
 # %%
-def teacher_term(name, own, told, helpers):
-    (z, h), (t_h, t_z, numbers), (head, memory) = own, told, helpers
-    if name in relations:  # the five of section 4
-        return relations[name](h, t_h)
-    if name == "soft targets":
-        return soft_target_loss(z, t_z, temperature=4.0)
-    if name == "InfoNCE":
-        return info_nce_loss(head(h), t_h, temperature=0.1)
-    return crd_loss(*memory(h, t_h), numbers, memory.draw(256), memory)
-
-
-def pull(loss, weights):
-    return torch.autograd.grad(loss, weights, retain_graph=True)[0].norm().item()
-
-
+lab.show(both_terms)
+lab.show(teacher_term)
+lab.show(pull)
 SETTINGS = {
     "labels only": (0.0, 0.01, 0.1),  # weight decay
     **dict.fromkeys(["soft targets", *relations, "InfoNCE", "CRD"], (1.0, 25.0, 125.0)),  # k
@@ -465,45 +453,29 @@ def run(seed, arm):
     images = (split.train_x, *teachers[seed]["train"], torch.arange(len(split.train_x)))
     few, y = split.train_x[:count], split.train_y[:count]
     student = models.make("mlp-32", shape=split.shape, seed=seed)
-    torch.manual_seed(seed)
-    helpers = torch.nn.Linear(32, 300), ContrastiveMemory(32, 300, num_examples=len(split.train_x))
-
-    def step_terms(batch):
-        h = student.features(torch.cat([few, batch[0]]).flatten(1))
-        z = student.classifier(h)
-        return F.cross_entropy(z[:count], y), teacher_term(name, (z[count:], h[count:]), batch[1:], helpers), h[count:]
+    helpers = helpers_for(len(split.train_x), seed=seed)
+    terms = functools.partial(both_terms, name, student, few, y, helpers=helpers, relations=relations)
 
     def step(batch):
         if name == "labels only":
             return {"loss": F.cross_entropy(student(few), y)}
-        from_labels, from_teacher, h = step_terms(batch)
+        from_labels, from_teacher, h = terms(batch)
         if name == "CRD":
             helpers[1].update(*helpers[1](h.detach(), batch[1]), batch[3])
         return {"loss": from_labels + weight * from_teacher}
 
     weight, first = 0.0, student.features.fc1.weight
     if name != "labels only":
-        from_labels, from_teacher, _ = step_terms([part[:100] for part in images])
+        from_labels, from_teacher, _ = terms([part[:100] for part in images])
         weight = setting * pull(from_labels, first) / pull(from_teacher, first)
-    batches, trained = lab.Batches(*images, batch_size=50, seed=seed), torch.nn.ModuleList([student, *helpers])
-    decay = setting if name == "labels only" else 0.0
-    optimizer = torch.optim.Adam(trained.parameters(), lr=0.01, weight_decay=decay)
-    lab.fit(step, student, batches, optimizer, epochs=5, progress=False)
+    learn(step, student, helpers, images, seed=seed, decay=setting if name == "labels only" else 0.0)
     x, truth = (getattr(split, f"{'validation' if seed in TUNING_SEEDS else 'test'}_{part}") for part in "xy")
-    right = [
-        (lab.teacher_outputs(student, a).argmax(-1) == b).double().mean().item() for a, b in ((x, truth), (few, y))
-    ]
+    right = [share_right(student, *pair) for pair in ((x, truth), (few, y))]
     return {"loss": name, "setting": setting, "weight": weight, "accuracy": right[0], "training accuracy": right[1]}
 
 
 # %% tags=["nbval-ignore-output"]
-def tune(count, names):
-    arms = [arm for arm, (name, _, labels) in PLANS.items() if name in names and labels == count]
-    tuning = lab.replicate(run, arms=arms, seeds=TUNING_SEEDS)
-    return tuning.groupby(["loss", "setting"], sort=False)[["accuracy", "weight"]].mean()
-
-
-tried = tune(50, SETTINGS)
+tried = tune(run, PLANS, 50, SETTINGS, seeds=TUNING_SEEDS)
 report.table(tried, percent=["accuracy"], caption="validation accuracy of each setting, and the weight it came to")
 CHOSEN = {name: tried.loc[name, "accuracy"].idxmax() for name in SETTINGS}
 
@@ -569,7 +541,7 @@ for arm in ("labels only", *helpful[1:], "CRD"):
 MANY = ("labels only", "soft targets", "RKD distance", "SP")
 
 # %% tags=["nbval-ignore-output"]
-tried_all = tune(1000, MANY)
+tried_all = tune(run, PLANS, 1000, MANY, seeds=TUNING_SEEDS)
 CHOSEN_ALL = {name: tried_all.loc[name, "accuracy"].idxmax() for name in MANY}
 thousand = lab.replicate(run, arms=[f"{name}, {k:g}, 1000 labels" for name, k in CHOSEN_ALL.items()], seeds=SEEDS)
 thousand["arm"] = thousand["loss"]
@@ -658,22 +630,20 @@ for name in relation_side_by_side.STUDENTS:
 # What the bullets below say, as assertions:
 
 # %%
-same, cross = (judged[name, "cross-entropy"] for name in relation_side_by_side.STUDENTS)
-same_soft, cross_soft = (judged[name, "soft targets"] for name in relation_side_by_side.STUDENTS)
 kinds = relation_side_by_side.kinds()
-
-
-def arms_with(found, verdict):
-    return {arm for arm, said in found.items() if said == verdict}
-
-
+helping, hurting = (
+    {name: {arm for arm, said in found.items() if said == verdict} for name, found in judged.items()}
+    for verdict in ("helps", "hurts")
+)
+first, second = relation_side_by_side.STUDENTS
 both = {
     f"{name}, {mode}"
     for name in ("review (ReviewKD)", "reused classifier (SimKD)")
     for mode in ("alone", "with soft targets")
 }
-assert arms_with(same, "helps") == arms_with(same_soft, "helps") == both | {"logit matching", "attention (AT), alone"}
-assert arms_with(cross_soft, "helps") == {
+assert helping[first, "cross-entropy"] == helping[first, "soft targets"]
+assert helping[first, "soft targets"] == both | {"logit matching", "attention (AT), alone"}
+assert helping[second, "soft targets"] == {
     *(
         f"{name}, {mode}"
         for name in ("hint (FitNets)", "reused classifier (SimKD)")
@@ -681,8 +651,8 @@ assert arms_with(cross_soft, "helps") == {
     ),
     *(f"{name}, with soft targets" for name in ("similarity (SP)", "distances and angles (RKD)")),
 }
-assert not arms_with(same, "hurts") | arms_with(same_soft, "hurts")
-assert arms_with(cross, "hurts") == {"label smoothing"}
+assert not hurting[first, "cross-entropy"] | hurting[first, "soft targets"]
+assert hurting[second, "cross-entropy"] == {"label smoothing"}
 fitted = (
     stored.query("arm.str.endswith('| cross-entropy | alone')").groupby("arm")["training_accuracy"].agg(["min", "max"])
 )

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, models, report
+from kdref.lab.experiments._councils import weights_of
 from kdref.lab.report import plots, style
 from kdref.lab.widgets.multi_teacher import both_means, teachers_explorer
 from kdref.multi_teacher import (
@@ -40,7 +41,6 @@ from kdref.multi_teacher import (
     average_probabilities,
     confidence_weights,
     disagreement,
-    entropy_weights,
     multi_teacher_loss,
 )
 from kdref.soft_targets import distillation_loss
@@ -96,10 +96,10 @@ print({name: view(image).shape[1] for name, view in VIEWS.items()})
 
 
 # %%
-def run_teacher(seed, view, start=0):
-    split = data.digits(seed)
+def run_teacher(seed, arm):  # "pixels", or "pixels 1" with other first weights
+    (view, _, again), split = arm.partition(" "), data.digits(seed)
     x = VIEWS[view](split.train_x)
-    teacher = models.make("mlp-100", shape=x.shape[1:], seed=seed + start)
+    teacher = models.make("mlp-100", shape=x.shape[1:], seed=seed + 1000 * int(again or 0))
 
     def step_teacher(batch):
         x, y = batch
@@ -297,20 +297,8 @@ COUNCILS = {
     "two off": ("rows", "columns", "Fourier, off by one", "pixels, off by one"),
     "two halves": ("0 to 4", "5 to 9"),
 }
-teachers |= {(seed, f"pixels {k}"): run_teacher(seed, "pixels", 1000 * k) for seed in SEEDS for k in (1, 2)}
-
-
-def weights_of(seed, names, how):  # (K, N) for the training images
-    z, split = torch.stack([teachers[seed, name]["train"] for name in names]), data.digits(seed)
-    if how == "entropy":
-        return entropy_weights(z)
-    if how == "confidence":
-        return confidence_weights(z, split.train_y)
-    if how == "trust from 50 labels":  # on images that no teacher was trained on
-        new = torch.stack([teachers[seed, name]["validation"][:50] for name in names]).argmax(-1)
-        above_chance = ((new == split.validation_y[:50]).float().mean(1) - 0.1).clamp(min=0)
-        return (above_chance / above_chance.sum())[:, None].expand(z.shape[:2])
-    return torch.full(z.shape[:2], 1 / len(z))  # equal
+teachers |= {(seed, f"pixels {k}"): run_teacher(seed, f"pixels {k}") for seed in SEEDS for k in (1, 2)}
+lab.show(weights_of)
 
 
 # %% [markdown]
@@ -328,7 +316,7 @@ def run(seed, arm):
     student = models.make("mlp-32", shape=split.shape, seed=seed)
     z, weights = (
         torch.stack([teachers[seed, name]["train"] for name in COUNCILS[who]]),
-        weights_of(seed, COUNCILS[who], how),
+        weights_of(how, [teachers[seed, name] for name in COUNCILS[who]], split),
     )
     if how == "logits":  # one teacher, made of all
         z, weights = average_logits(z, weights=weights)[None], torch.ones(1, len(split.train_x))
@@ -489,7 +477,10 @@ for seed in SEEDS:
         teachers[seed, f"{view}, off by one"] = {part: z.roll(1, dims=-1) for part, z in teachers[seed, view].items()}
 split = data.digits(BASE_SEED)
 shares = {
-    "equal" if how == "logits" else how: weights_of(BASE_SEED, COUNCILS["one off"], how).mean(1) for how in HOWS[1:]
+    "equal" if how == "logits" else how: weights_of(
+        how, [teachers[BASE_SEED, name] for name in COUNCILS["one off"]], split
+    ).mean(1)
+    for how in HOWS[1:]
 }
 with style.new_figure(10, 3.6) as (figure, (ax,)):
     plots.draw_bars(ax, shares, names=COUNCILS["one off"])

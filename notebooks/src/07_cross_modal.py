@@ -32,9 +32,10 @@ from scipy import stats
 
 from kdref import lab
 from kdref.cross_modal import paired_feature_loss, rank_agreement, select_agreeing, selected_soft_target_loss
-from kdref.lab import experiments, models, report
+from kdref.lab import experiments, report
 from kdref.lab.data.smartwatch import EXERCISES, folds, spectrum, watch
 from kdref.lab.experiments import _cross_modal, cross_modal, cross_modal_tuning
+from kdref.lab.experiments._cross_modal_live import terms, train
 from kdref.lab.report import plots, style
 from kdref.lab.report.tables import ALL_SEEDS
 from kdref.lab.widgets.cross_modal import sensor_explorer, sensor_figure
@@ -108,40 +109,15 @@ print("spectra of windows that start later are the same: yes")
 # Teacher and students are [perceptrons](GLOSSARY.md#perceptron) with 64 hidden units. Without a teacher a network
 # learns from the labelled windows alone (label −100: nobody knows); with one, `said` holds its logits on every window.
 
-
 # %%
-def step_loss(student, batch, taught):
-    inputs, y, theirs = batch
-    own, silent = student(inputs), y == -100
-    hard = F.cross_entropy(own, y, ignore_index=-100)
-    if not taught:
-        return {"loss": hard}
-    soft = soft_target_loss(own[silent], theirs[silent], temperature=2.0)
-    return {"loss": hard + soft, "hard": hard, "soft": soft}
-
-
-def train(seed, number, sensor, said=None):
-    fold, x = folds(seed)[number], sensors[sensor]
-    rows = known.of(fold.labelled + fold.unlabelled)
-    labels = known.y.index_fill(0, known.of(fold.unlabelled), -100)
-    student = models.make("mlp-64", num_classes=7, shape=x.shape[1:], seed=seed)
-    theirs = torch.zeros(len(known.y), 7) if said is None else said
-    batches = lab.Batches(x[rows], labels[rows], theirs[rows], batch_size=200, seed=seed)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
-
-    def step(batch):
-        return step_loss(student, batch, said is not None)
-
-    lab.fit(step, student, batches, optimizer, epochs=20, scheduler=scheduler, progress=False)
-    return lab.teacher_outputs(student, x)
-
+lab.show(terms)
+lab.show(train)
 
 # %% [markdown]
 # The teachers, one per fold:
 
 # %%
-heard = [train(BASE_SEED, number, "accelerometer") for number in range(5)]
+heard = [train(known, fold, sensors["accelerometer"], seed=BASE_SEED) for fold in folds(BASE_SEED)]
 right = [
     (heard[number].argmax(-1) == known.y)[known.of(fold.unlabelled)].double().mean().item()
     for number, fold in enumerate(folds(BASE_SEED))
@@ -166,7 +142,7 @@ for number, fold in enumerate(folds(BASE_SEED)):
     wrong[unlabelled] = wrong[unlabelled.flip(0)]
     answers["accelerometer"][rows] = heard[number][rows]
     for lesson, said in zip(lessons, (None, heard[number], wrong), strict=True):
-        answers[lesson][rows] = train(BASE_SEED, number, "gyroscope", said)[rows]
+        answers[lesson][rows] = train(known, fold, sensors["gyroscope"], said, seed=BASE_SEED)[rows]
 scores = {name: (z.argmax(-1) == known.y).double().mean().item() for name, z in answers.items()}
 
 # %% tags=["nbval-ignore-output"]
