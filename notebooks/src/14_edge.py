@@ -268,6 +268,41 @@ assert (of_images["accuracy"] - of_images["accuracy_int4"] > 0.02).all()
 print("the files of 4 channels grow in int8: yes; 4 bits after training cost more than two points at every size: yes")
 
 # %% [markdown]
+# Their time is again your machine's. It hangs on sizes, not on what the weights are, so untrained networks of these
+# widths stand in for the stored ones; each has the stored accuracy of the distilled student.
+
+# %%
+pictures, rows = edge_images.known()[1].train_x[:64], []
+for width in (4, 8, 12, 16, 32):
+    arm = "teacher" if width == 32 else f"{width} channels | distilled"
+    network = models.make(f"cnn2d-{width}", shape=(1, 28, 28), seed=0).eval()
+    plain = edge.to_onnx(network, pictures[:2], FOLDER / "i.onnx")
+    for form, ending, bits in (("fp32", "", 32), ("int8", "_int8", 8), ("4 bits", "_int4", 4)):
+        path = plain if bits == 32 else edge.quantized(plain, pictures, FOLDER / f"i{bits}.onnx", bits=bits)
+        row = {"network": arm.replace(" |", ","), "form": form, "accuracy": of_images.loc[arm, f"accuracy{ending}"]}
+        row["bytes"] = int(of_images.loc[arm, f"bytes_{form if bits > 4 else 'int4'}"])
+        for size in (1, 32):
+            found = _edge_front.timed(path, pictures[:size], 100)
+            row |= {f"ms, {size}": found.median, f"p95, {size}": found.p95}
+        rows.append(row)
+timed = pd.DataFrame(rows)
+print(len(timed), "files timed")
+
+# %% tags=["nbval-ignore-output"]
+report.table(timed, percent=["accuracy"], decimals=3, caption="milliseconds, images of 28 × 28")
+report.figure(
+    _edge_front.drawn(timed, {"bytes": "bytes on disk", "ms, 1": "milliseconds, one image"}),
+    "accuracy over bytes on disk and over milliseconds for students of four sizes on images and their teacher, in "
+    "fp32, int8 and 4 bits, with the front as a staircase",
+)
+
+# %%
+assert timed[[column for column in timed if column.startswith("ms")]].gt(0).all(axis=None)
+on_front = timed[edge.front(timed, cost="bytes", gain="accuracy")]
+assert ("teacher", "fp32") in set(zip(on_front["network"], on_front["form"], strict=True))
+print("the most accurate file is on the front of bytes, as it must be: yes")
+
+# %% [markdown]
 # **A text encoder.** Of the 22.7 million weights of [lesson 11's encoder](11_language_models.ipynb) half are
 # embeddings, of words, positions and types. Which half pays? A linear classifier was fitted to the fp32 vectors of
 # 1,000 sentences (does the sentence praise?), and then reads the vectors of 1,000 others; a seed draws which. ONNX
