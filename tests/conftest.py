@@ -6,6 +6,7 @@ The network is cut by pytest's options in pyproject.toml: only this computer can
 import os
 
 import hypothesis
+import pytest
 import torch
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", KDREF_PROGRESS="off", KDREF_JOBS="1")
@@ -24,3 +25,8 @@ hypothesis.settings.register_profile(
     phases=WITHOUT_EXPLAIN,
 )
 hypothesis.settings.load_profile("kdref")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The museum, one long file, comes right after the notebooks: at the end one worker of two would wait for it."""
+    items.sort(key=lambda item: item.path.suffix != ".ipynb" and item.path.name != "test_museum.py")

@@ -142,15 +142,15 @@ print("it gets at least six of these eight right: yes")
 # | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | [scaling laws](13_scaling_laws.ipynb) | when to distil and when to train; what a law can foretell |
-# | 14 | edge | export, int8; size, latency and accuracy measured together |
+# | 14 | [edge](14_edge.ipynb) | export, int8; size, latency and accuracy measured together |
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
-# | 16 | provenance | whose knowledge is it: licences, terms, detecting a distilled student |
+# | 16 | [provenance](16_provenance.ipynb) | whose knowledge is it: licences, terms, detecting a distilled student |
 # | 17 | scale-out | the same `step` on several processes and machines |
 # | 18 | choose your method | the whole benchmark, and your own model and data |
 #
 # **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread. A
-# test holds every lesson to an hour of reading and a minute of running. `python -m kdref lessons` prints the same in a
-# terminal.
+# test holds every lesson to 75 minutes of reading and a minute of running. `python -m kdref lessons` prints the same in
+# a terminal.
 
 # %% tags=["nbval-ignore-output"]
 times = {lesson.path.stem: (lesson.minutes, lesson.seconds) for lesson in course.lessons()}
@@ -215,13 +215,20 @@ print("this lesson is in the table: yes")
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
 #   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
 #   a word.
-# - **13:** $N$ parameters, $D$ tokens or examples seen, of the teacher with index $T$; $L$ a loss, $L_S$ and $L_T$
-#   student's and teacher's, $\tilde L_S$ that student's alone; $E$ what no size removes; $A$, $B$, $\alpha$, $\beta$,
-#   $\gamma$, $c_0$, $c_1$, $d_1$, $f_1$, $c$, $k$ constants of a law, with a dash those for students; $F$ operations
-#   per token, $\delta_L$, $\delta_P$ shares of a teacher's cost; $\theta_i$ coefficients, $m$, $n$ widths of teacher
-#   and student, $r$ a norm.
+# - **13:** $o$ odds; $N$ parameters, $D$ tokens or examples seen, of the teacher with index $T$; $L$ a loss, $L_S$ and
+#   $L_T$ student's and teacher's, $\tilde L_S$ that student's alone; $E$ what no size removes; $A$, $B$, $\alpha$,
+#   $\beta$, $\gamma$, $c_0$, $c_1$, $d_1$, $f_1$, $c$, $k$ constants of a law, with a dash those for students; $F$
+#   operations per token, $\delta_L$, $\delta_P$ shares of a teacher's cost; $\theta_i$ coefficients, $m$, $n$ widths of
+#   teacher and student, $r$ a norm.
+# - **14:** $x$ a weight or an activation, $\hat x$ the same rounded, $k$ its whole number; $b$ bits, $s$ the step;
+#   $Q_N$, $Q_P$ the largest whole numbers below and above zero; $N$ how many values share a step; $I_c$ importance of a
+#   channel, $\gamma_c$ its normalisation's factor, $W_c$ the weights that read it.
 # - **15:** $\kappa$ error consistency, $o$ and $e$ the shares of common right and wrong answers, observed and
 #   expected.
+# - **16:** $\theta$ weights, $\theta_0$ the first ones, $L$ a loss, $f$ outputs, $J$ their derivative by the weights,
+#   $\varepsilon$ a small step and $\Delta^s$ the student's; $k$ a key, $u$ the word before, $\delta$ the bonus of green
+#   words, $\gamma$ their share; $n$ pairs of words, of which $h$ or $i$ are green; $\alpha$ a threshold; $\omega$ how
+#   nasty a teacher is made to be, $a$ its honest twin's probabilities.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.

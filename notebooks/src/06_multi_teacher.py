@@ -18,12 +18,13 @@
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
 # **Files:** `kdref/multi_teacher/averages.py` (averages, loss, disagreement), `kdref/multi_teacher/weights.py` (whom to
-# trust), `kdref/multi_teacher/triplets.py` (votes).
+# trust).
 #
-# **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) (ensembles as teachers), [You et al.
-# 2017](https://doi.org/10.1145/3097983.3098135) (several teachers, votes), [Mirzadeh et al.
+# **Papers:** [Hinton, Vinyals and Dean 2015](https://arxiv.org/abs/1503.02531) (ensembles as teachers), [Vongkulbhisal
+# et al. 2019](https://arxiv.org/abs/1904.06062) (teachers of different classes), [Mirzadeh et al.
 # 2020](https://arxiv.org/abs/1902.03393) (assistants, TAKD), [Zhang, Chen and Wang
-# 2022](https://arxiv.org/abs/2201.00007) (confidence, CA-MKD).
+# 2022](https://arxiv.org/abs/2201.00007) (confidence, CA-MKD), [Ranzinger et al.
+# 2024](https://arxiv.org/abs/2312.06709) (agglomerative models, AM-RADIO).
 
 # %% tags=["setup"]
 import pandas as pd
@@ -32,6 +33,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, models, report
+from kdref.lab.experiments._councils import weights_of
 from kdref.lab.report import plots, style
 from kdref.lab.widgets.multi_teacher import both_means, teachers_explorer
 from kdref.multi_teacher import (
@@ -39,9 +41,7 @@ from kdref.multi_teacher import (
     average_probabilities,
     confidence_weights,
     disagreement,
-    entropy_weights,
     multi_teacher_loss,
-    triplet_dissimilarity_loss,
 )
 from kdref.soft_targets import distillation_loss
 
@@ -50,7 +50,7 @@ BASE_SEED = lab.base_seed()
 SEEDS = range(BASE_SEED, BASE_SEED + 8)
 EPOCHS = 10
 LEARNING_RATE = 0.01
-TEMPERATURE = 4.0  # lesson 01's; nothing in this lesson is tuned
+TEMPERATURE = 4.0  # lesson 01's, and 1 beside it in section 4; nothing in this lesson is tuned
 
 # %% [markdown]
 # ## 1. The idea
@@ -96,10 +96,10 @@ print({name: view(image).shape[1] for name, view in VIEWS.items()})
 
 
 # %%
-def run_teacher(seed, arm):
-    split, view = data.digits(seed), VIEWS[arm]
-    x = view(split.train_x)
-    teacher = models.make("mlp-100", shape=x.shape[1:], seed=seed)
+def run_teacher(seed, arm):  # "pixels", or "pixels 1" with other first weights
+    (view, _, again), split = arm.partition(" "), data.digits(seed)
+    x = VIEWS[view](split.train_x)
+    teacher = models.make("mlp-100", shape=x.shape[1:], seed=seed + 1000 * int(again or 0))
 
     def step_teacher(batch):
         x, y = batch
@@ -108,7 +108,8 @@ def run_teacher(seed, arm):
     batches = lab.Batches(x, split.train_y, batch_size=100, seed=seed)
     optimizer = torch.optim.Adam(teacher.parameters(), lr=LEARNING_RATE)
     lab.fit(step_teacher, teacher, batches, optimizer, epochs=EPOCHS, progress=False)
-    return {part: lab.teacher_outputs(teacher, view(getattr(split, f"{part}_x"))) for part in ("train", "test")}
+    parts = ("train", "validation", "test")
+    return {part: lab.teacher_outputs(teacher, VIEWS[view](getattr(split, f"{part}_x"))) for part in parts}
 
 
 teachers = {(seed, view): run_teacher(seed, view) for seed in SEEDS for view in VIEWS}
@@ -194,6 +195,20 @@ for mean in ("arithmetic mean", "geometric mean"):
     print(f"{mean}, C loud: ", dict(zip("358", loud[mean].numpy().round(2).tolist(), strict=True)))
 
 # %% [markdown]
+# How loud a net is also depends on τ, which divides the logits. How far are the two means apart on our three teachers,
+# in nats of KL(arithmetic ‖ geometric)?
+
+# %%
+between = {}
+for temperature in (1.0, 4.0):
+    z = logits[BASE_SEED]
+    arithmetic = average_probabilities(z, temperature=temperature)
+    geometric = (average_logits(z) / temperature).log_softmax(-1)
+    between[temperature] = F.kl_div(geometric, arithmetic, reduction="batchmean").item()
+assert between[1.0] > 10 * between[4.0]
+print("at τ = 1 the two means are more than ten times as far apart as at τ = 4: yes")
+
+# %% [markdown]
 # Try: (1) find a loudness of C where the two means put different classes first; (2) bring the disagreement near its
 # most, the number that is printed beside it; (3) can C alone make its class first in the arithmetic mean?
 
@@ -265,44 +280,50 @@ print("softened twice", p.softmax(-1)[0].numpy().round(2))
 # The student, 32 hidden units on pixels, is taught on the 1,000 training images without labels. Arms, all with the same
 # first weights, order, optimiser and number of steps:
 #
-# - **three views, probabilities** or **logits**: all three teachers, equal weights, both means;
+# - **three views, probabilities** or **logits**: all three teachers, equal weights, both means, at τ = 4 and at τ = 1;
 # - **Fourier alone**: the best of the three; **pixels alone**: the reference, a single teacher that sees all;
+# - **pixels, 3 seeds**: the standard ensemble, three pixel teachers that differ in their first weights only;
 # - **50 labels**: no teacher, but the labels of 50 images.
 #
-# Arms are written "who | how". All students of this lesson but the last section's come from this function.
+# All students of this lesson but the last section's come from `run`. First, who teaches, and with which weights.
 
 # %%
 COUNCILS = {
     "three views": THREE,
     "Fourier alone": ("Fourier",),
     "pixels alone": ("pixels",),
+    "pixels, 3 seeds": ("pixels", "pixels 1", "pixels 2"),
     "one off": (*THREE, "pixels, off by one"),
     "two off": ("rows", "columns", "Fourier, off by one", "pixels, off by one"),
     "two halves": ("0 to 4", "5 to 9"),
 }
-TRUST = {  # logits (K, N, C) and labels (N,) to weights (K, N); all but the last two look at no label
-    "probabilities": lambda z, y: torch.full(z.shape[:2], 1 / len(z)),
-    "logits": lambda z, y: torch.full(z.shape[:2], 1 / len(z)),
-    "entropy": lambda z, y: entropy_weights(z),
-    "confidence": lambda z, y: confidence_weights(z, y),
-    "trust from 50 labels": lambda z, y: F.normalize(
-        ((z[:, :50].argmax(-1) == y[:50]).float().mean(1) - 0.1).clamp(min=0), p=1.0, dim=0
-    )[:, None].expand(z.shape[:2]),
-}
+teachers |= {(seed, f"pixels {k}"): run_teacher(seed, f"pixels {k}") for seed in SEEDS for k in (1, 2)}
+lab.show(weights_of)
+
+
+# %% [markdown]
+# A plan names the teachers, the way to weigh or to average them, and the temperature.
+
+# %%
+HOWS = ("probabilities", "logits", "entropy", "confidence", "trust from 50 labels")
+PLANS = {f"{who} | {how}": (who, how, TEMPERATURE) for who in COUNCILS for how in HOWS}
+PLANS |= {f"three views | {how}, τ = 1": ("three views", how, 1.0) for how in HOWS[:2]}
 
 
 def run(seed, arm):
-    who, how = arm.split(" | ")
+    who, how, temperature = PLANS[arm]
     split = data.digits(seed)
     student = models.make("mlp-32", shape=split.shape, seed=seed)
-    z = torch.stack([teachers[seed, name]["train"] for name in COUNCILS[who]])
-    weights = TRUST[how](z, split.train_y)
+    z, weights = (
+        torch.stack([teachers[seed, name]["train"] for name in COUNCILS[who]]),
+        weights_of(how, [teachers[seed, name] for name in COUNCILS[who]], split),
+    )
     if how == "logits":  # one teacher, made of all
         z, weights = average_logits(z, weights=weights)[None], torch.ones(1, len(split.train_x))
 
     def step(batch):
         x, z, w = batch  # examples come first: z is (B, K, C), w is (B, K)
-        return {"loss": multi_teacher_loss(student(x), z.transpose(0, 1), weights=w.T, temperature=TEMPERATURE)}
+        return {"loss": multi_teacher_loss(student(x), z.transpose(0, 1), weights=w.T, temperature=temperature)}
 
     batches = lab.Batches(split.train_x, z.transpose(0, 1), weights.T, batch_size=100, seed=seed)
     optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
@@ -326,10 +347,20 @@ def run_labels(seed, arm):
 
 # %% tags=["nbval-ignore-output"]
 fifty = lab.replicate(run_labels, arms=["50 labels"], seeds=SEEDS)
-arms = ["three views | probabilities", "three views | logits", "Fourier alone | logits", "pixels alone | logits"]
+arms = [f"three views | {how}" for how in ("probabilities", "logits", "probabilities, τ = 1", "logits, τ = 1")]
+arms += ["Fourier alone | logits", "pixels alone | logits", "pixels, 3 seeds | probabilities"]
 views = pd.concat([lab.replicate(run, arms=arms, seeds=SEEDS), fifty])
-result = lab.compare(views, baseline="three views | probabilities", metric="accuracy")
-report.comparison(result, caption="students on pixels, against three views by probabilities")
+groups = {
+    "τ = 4, against three views by probabilities": [arms[0], arms[1], *arms[4:6], "50 labels"],
+    "τ = 1, against probabilities": arms[2:4],
+    "the ensemble, against one pixel teacher": arms[5:],
+}
+compared = [
+    lab.compare(views[views["arm"].isin(group)], baseline=group[0], metric="accuracy") for group in groups.values()
+]
+for caption, table in zip(groups, compared, strict=True):
+    report.comparison(table, caption=caption)
+result, warm, ensemble = compared
 
 # %%
 for arm, expected in (("Fourier alone | logits", "hurts"), ("50 labels", "hurts"), ("pixels alone | logits", "helps")):
@@ -337,14 +368,21 @@ for arm, expected in (("Fourier alone | logits", "hurts"), ("50 labels", "hurts"
     print("against three views by probabilities,", report.verdict(result, arm))
 assert result.loc["Fourier alone | logits", "difference"] < -0.04
 print("three views teach more than 4 points more than the best of them alone: yes")
+assert warm.loc["three views | logits, τ = 1", "verdict"] == "helps"
+print("at τ = 1, against probabilities,", report.verdict(warm, "three views | logits, τ = 1"))
+assert ensemble.loc["pixels, 3 seeds | probabilities", "high"] < 0.02
+print("three pixel teachers are not two points better than one: yes")
 
 # %% [markdown]
 # - **Helped:** three half-blind teachers make a better student than the best of them alone, and a better one than 50
 #   labels do, though the student never saw a label. It learns to use the pixels, which none of the three sees.
 # - **Not as good as seeing all:** one teacher that looks at the pixels teaches more than the three together. More
 #   teachers are no aim in itself.
-# - **Probabilities or logits?** The table's verdict is that of one group of eight seeds, the difference is small, and
-#   other groups of seeds may differ: we claim nothing.
+# - **The standard ensemble**, three nets that differ in nothing but their first weights, teaches no more than one of
+#   them, as far as the interval goes: they know the same.
+# - **Probabilities or logits?** At τ = 4 the two targets hardly differ, and the table says nothing. At τ = 1 they do,
+#   and here the logits teach about two points more: each of these teachers has doubts of its own, and an *and* uses all
+#   of them. That is for honest teachers; section 6 brings one that is not.
 #
 # ## 5. Disagreement, seen
 #
@@ -407,7 +445,9 @@ print("on average, over 5 times as many: yes")
 #
 # $$\text{entropy:}\quad w_{ki} = \frac{e^{-H_{ki}}}{\sum_j e^{-H_{ji}}}, \quad H_{ki} = \text{entropy of } p_{ki}$$
 #
-# The first needs labels. The second needs none: it asks how *sure* a teacher is, and hopes that sure means right.
+# The first needs labels. The second needs none: it asks how *sure* a teacher is, and hopes that sure means right. (The
+# idea is that of [Kwon et al. 2020](https://doi.org/10.1109/ICASSP40776.2020.9054698), who let the teacher of lower
+# entropy teach more; the softmax is ours.)
 
 # %%
 lab.show(confidence_weights)
@@ -436,10 +476,12 @@ for seed in SEEDS:
     for view in ("Fourier", "pixels"):
         teachers[seed, f"{view}, off by one"] = {part: z.roll(1, dims=-1) for part, z in teachers[seed, view].items()}
 split = data.digits(BASE_SEED)
-z = torch.stack([teachers[BASE_SEED, name]["train"] for name in COUNCILS["one off"]])
-shares = {how: TRUST[how](z, split.train_y).mean(1) for how in ("entropy", "confidence")}
-shares = {"equal": TRUST["probabilities"](z, split.train_y).mean(1), **shares}
-shares["trust from 50 labels"] = TRUST["trust from 50 labels"](z, split.train_y)[:, 0]
+shares = {
+    "equal" if how == "logits" else how: weights_of(
+        how, [teachers[BASE_SEED, name] for name in COUNCILS["one off"]], split
+    ).mean(1)
+    for how in HOWS[1:]
+}
 with style.new_figure(10, 3.6) as (figure, (ax,)):
     plots.draw_bars(ax, shares, names=COUNCILS["one off"])
     ax.set(xlabel="teacher", ylabel="mean weight")
@@ -459,29 +501,30 @@ print("confidence, and trust from 50 labels, give it less than 5 of 100: yes")
 
 # %% [markdown]
 # **Trust from 50 labels** is the simplest of all: one weight per *teacher*, in proportion to its accuracy above chance
-# on 50 labelled images (exercise 06.5). Now the students. In *two off*, the Fourier teacher counts from 1 as well: two
-# bad teachers who agree, against two good ones.
+# on 50 labelled images that it was *not* trained on (exercise 06.5): on its own training images any net looks good. Now
+# the students. In *two off*, the Fourier teacher counts from 1 as well: two bad teachers who agree, against two good
+# ones.
 
 # %% tags=["nbval-ignore-output"]
-hows = ["probabilities", "logits", "entropy", "confidence", "trust from 50 labels"]
-arms = [f"one off | {how}" for how in hows] + [f"two off | {how}" for how in hows[3:]]
+arms = [f"one off | {how}" for how in HOWS] + [f"two off | {how}" for how in HOWS[3:]]
 bad = pd.concat([lab.replicate(run, arms=arms, seeds=SEEDS), views[views["arm"].isin([*arms, "50 labels"])]])
 three = views[views["arm"] == "three views | probabilities"]
 result = lab.compare(pd.concat([three, bad]), baseline="three views | probabilities", metric="accuracy")
 report.comparison(result, caption="with teachers that are off by one, against the three good ones alone")
 against_labels = lab.compare(bad, baseline="50 labels", metric="accuracy")
+by_itself = lab.compare(bad, baseline="50 labels", metric="accuracy", corrected=False)
 
 # %%
 means = result["mean"]
 assert max(means[f"one off | {how}"] for how in ("probabilities", "logits", "entropy")) < 0.7
 assert means["one off | entropy"] < 0.3
 assert means["two off | confidence"] < 0.6
-assert result.loc["one off | confidence", "verdict"] == "no useful difference"
-assert result.loc["one off | trust from 50 labels", "low"] > -0.01
-print("against the three good ones alone,", report.verdict(result, "one off | confidence"))
+for arm in ("one off | confidence", "one off | trust from 50 labels"):
+    assert result.loc[arm, "low"] > -0.015
+    print(f"{arm}: no more than a point and a half below the three good ones alone: yes")
 for arm in ("one off | trust from 50 labels", "one off | confidence"):
-    assert against_labels.loc[arm, "verdict"] == "helps"
-    print("against 50 labels,", report.verdict(against_labels, arm))
+    assert by_itself.loc[arm, "verdict"] == "helps"
+    print("against 50 labels, by itself,", report.verdict(by_itself, arm))
 for arm in ("one off | probabilities", "one off | logits", "one off | entropy", "two off | confidence"):
     assert against_labels.loc[arm, "verdict"] == "hurts"
     print("against 50 labels,", report.verdict(against_labels, arm))
@@ -489,8 +532,8 @@ assert means["two off | trust from 50 labels"] > means["two off | confidence"] +
 print("with two bad teachers, trust from 50 labels is more than 20 points above confidence: yes")
 
 # %% [markdown]
-# - **Survived:** confidence and trust from 50 labels shut the one bad teacher out, and lose no more than a point
-#   against never having met it.
+# - **Survived:** confidence and trust from 50 labels shut the one bad teacher out, and lose no more than a point and
+#   a half against never having met it.
 # - **Did not survive:** equal weights, by either mean. Three good teachers of four are a majority, but the one that is
 #   off is the loudest. Entropy weights are the worst of all: they reward it for being sure.
 # - **Confidence has a limit:** of two bad teachers who agree it can shut out only part. The softmax puts the blame on
@@ -501,7 +544,9 @@ print("with two bad teachers, trust from 50 labels is more than 20 points above 
 # ## 7. Teachers that know different classes
 #
 # One teacher learned the digits 0 to 4 and never saw another, the other 5 to 9. Each has ten outputs, and a firm
-# opinion on images that it knows nothing about. Can one student learn all ten from them, without labels?
+# opinion on images that it knows nothing about. Can one student learn all ten from them, without labels? (Vongkulbhisal
+# et al. 2019 ask it, call it unifying heterogeneous classifiers, and answer with estimates of the missing classes; here
+# plain means must do.)
 
 
 # %%
@@ -557,32 +602,45 @@ print("students of both are right on more than 70 of 100 on average, by either m
 # has never seen. Look at the width of the intervals; against 50 labels we claim nothing. If you know which teacher
 # knows which classes, say so: mask, or choose the teacher by the label where there is one (exercise 06.3's weights do).
 #
-# ## 8. Votes on triplets
+# ## 8. Several foundation models, one encoder
 #
-# You et al. 2017 (*Learning from multiple teacher networks*) average probabilities *and* let the teachers vote on
-# features, [triplet](GLOSSARY.md#triplet) by triplet: of two examples j and k, which is nearer to i? Features of
-# different teachers can't be averaged, votes can. The student pays where it does not put the one that the majority
-# finds nearer nearer too, and by a margin. A loud teacher has one vote like the others.
+# Large pre-trained encoders know different things: CLIP which words fit an image, DINOv2 what is where, SAM where
+# things end. Can one net replace them? [**AM-RADIO**](https://arxiv.org/abs/2312.06709) (Ranzinger et al., CVPR 2024)
+# distils them into one encoder, without labels, and calls it *agglomerative*. There are no common classes, so nothing
+# of section 2 can be averaged: every teacher gets an **adaptor** of its own, a small head on the student's features,
+# and the loss is a sum over teachers of how far the head's output is from that teacher's features. After training the
+# encoder stays, and a head where its teacher's outputs are wanted.
 #
-# **By hand.** The majority has three examples at 0, 1 and 3; the student has them at 0, 3 and 1. With margin 1 the
-# three triplets cost 3 − 1 + 1, 3 − 2 + 1 and 2 − 1 + 1; the mean is 7/3.
+# *Claim:* the student surpasses single teachers of its, and a faster architecture of theirs runs at least six
+# times as fast. *Since:* with features, the *scale* takes over the role of section 2's loudness: a teacher whose
+# features vary more has the larger loss and is heard more.
+# [Ranzinger et al. 2024](https://arxiv.org/abs/2410.01680) (PHI-S) therefore bring all teachers to one scale first, and
+# [RADIOv2.5](https://arxiv.org/abs/2412.07679) (Heinrich et al. 2025) names what else goes wrong: unbalanced teachers,
+# and features that change with the resolution. In one line of ours: two teachers at equal relative error, one in larger
+# units.
 
 # %%
-line, other = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0], [3.0], [1.0]])
-for council in (line[None], torch.stack([line, line, 1000 * other])):
-    value = triplet_dissimilarity_loss(other, council, margin=1.0)
-    print("teachers:", len(council), "  loss:", round(value.item(), 3))
+targets = {
+    "small units": torch.tensor([1.0, -1.0, 2.0, -2.0]),
+    "large units": 10 * torch.tensor([1.0, -1.0, 2.0, -2.0]),
+}
+raw = {name: F.mse_loss(0.9 * t, t) for name, t in targets.items()}
+scaled = {name: F.mse_loss(0.9 * t / t.std(), t / t.std()) for name, t in targets.items()}
+for kind, losses in (("as they are", raw), ("at one scale", scaled)):
+    total = sum(losses.values())
+    print(f"{kind}: share of the loss,", {name: round((loss / total).item(), 3) for name, loss in losses.items()})
 
 # %% [markdown]
 # ## 9. Assistants across a gap
 #
-# **Claim** (TAKD, Mirzadeh et al. 2020): a large teacher is hard to copy for a small student; put an **assistant** of
-# middle size between them, distil teacher → assistant → student, and the student gets better. No new loss is needed.
+# **Claim** (TAKD, Mirzadeh et al., on arXiv since February 2019, AAAI 2020): a large teacher is hard to copy for a
+# small student; put an **assistant** of middle size between them, distil teacher → assistant → student, and the student
+# gets better. No new loss is needed.
 #
-# **Since:** Cho and Hariharan 2019 tried sequences of distillation and found them ineffective; stopping the teacher
-# early was what helped them. Son et al. 2021 blame errors that add up along the ladder. So, what comes out here?
-# Teacher: 100 hidden units on pixels. Assistant: 32. Student: 8, twelve times smaller than the teacher. Assistant and
-# students train for 20 epochs each. The ladder costs an assistant's, so the fair opponent gets as many epochs more.
+# **Since:** Cho and Hariharan, in October 2019, tried sequences of distillation and found them ineffective; stopping
+# the teacher early was what helped them. Son et al. 2021 blame errors that add up along the ladder. So, what comes out
+# here? Teacher: 100 hidden units on pixels. Assistant: 32. Student: 8, twelve times smaller than the teacher. Assistant
+# and students train for 60 epochs each. The ladder costs an assistant's, so the fair opponent gets as many epochs more.
 
 # %%
 LADDERS = {
@@ -608,10 +666,12 @@ def run_ladder(seed, arm):
         epochs = LADDER_EPOCHS * (2 if arm.endswith("long") else 1)
         lab.fit(step, student, batches, optimizer, epochs=epochs, progress=False)
         z = lab.teacher_outputs(student, split.train_x)
-    return {"accuracy": lab.measure(student, split.test_x, split.test_y)["accuracy"]}
+    seen, new = ((split.train_x, split.train_y), (split.test_x, split.test_y))
+    found = [lab.measure(student, *part)["accuracy"] for part in (new, seen)]
+    return {"accuracy": found[0], "training accuracy": found[1]}
 
 
-LADDER_EPOCHS = 20
+LADDER_EPOCHS = 60
 sizes = {name: models.count_parameters(models.make(name, shape=(1, 8, 8))) for name in ("mlp-100", "mlp-32", "mlp-8")}
 print("parameters:", sizes)
 
@@ -621,25 +681,26 @@ result = lab.compare(ladder, baseline="direct", metric="accuracy")
 report.comparison(result, caption="a student of 8 hidden units, against distilling directly")
 report.figure(
     report.intervals(result, x_label="points against distilling directly"),
-    "differences from distilling directly: no gain is seen for the assistant, a clear one for training twice as long",
+    "differences from distilling directly: the assistant, labels and training twice as long all lie near zero",
 )
 
 # %%
 assert result.loc["through an assistant", "verdict"] != "helps"
 assert result.loc["through an assistant", "high"] < 0.02
-fair = lab.compare(ladder, baseline="through an assistant", metric="accuracy")
-assert fair.loc["direct, twice as long", "verdict"] == "helps"
+assert result.loc["direct, twice as long", "low"] > -0.01
+assert result.loc["labels", "low"] > -0.025
 print("the assistant helps, against distilling directly:", result.loc["through an assistant", "verdict"] == "helps")
-print("against the assistant,", report.verdict(fair, "direct, twice as long"))
+print("it gains less than two points, if any: yes")
+fitted = ladder.groupby("arm")["training accuracy"].mean()
+assert fitted.between(0.9, 1).all()
+print("on average every student is right on more than 90 of 100 training images: yes")
 
 # %% [markdown]
-# - **Did not help:** the assistant's student was not shown to be better than the teacher's own, and the interval leaves
-#   room for little.
-# - **The fair opponent wins:** the same epochs, spent on the student itself, help a lot.
-# - **Labels alone** stand in the table too. Look at them before you distil into a net this small: lesson 01's tiny
-#   student was hurt by soft targets. About this one we claim nothing.
+# - **The assistant** is not shown to help, and the interval leaves room for less than two points.
+# - **The fair opponent**, the same epochs spent on the student itself, does no worse.
+# - **Labels alone** do not fall behind either: this gap is one where you may not need the teacher.
 #
-# Small nets and short training: this does not refute the paper, which used CIFAR and ImageNet. It says what to compare
+# Small nets on a small task: this does not refute the paper, which used CIFAR and ImageNet. It says what to compare
 # with before you believe in an assistant.
 #
 # ## 10. Exercises
@@ -760,16 +821,17 @@ lab.quiz("06")
 # ## 11. When to use several teachers, and when not
 #
 # **Use them** when teachers see or know different things, when labels are gone and only the models are left, when you
-# have an ensemble already and must deploy one net. Average probabilities first: it is what the ensemble predicts, and
-# nobody can veto. Check every teacher on a few labels before you listen to it; 50 were enough here.
+# have an ensemble already and must deploy one net. Which mean? Here logits at τ = 1 taught more; probabilities are what
+# the ensemble predicts, and no single teacher can veto a class in them. Try both. Check every teacher on a few labels
+# before you listen to it, on examples that it was not trained on; 50 were enough here.
 #
-# **When not:** one teacher sees all that the others see (section 4); nobody has checked the teachers; you have a label
-# for every image anyway and have not yet tried the labels alone. Entropy weights protect from teachers that are unsure,
-# not from wrong ones. An assistant: only after longer training has been tried, and a teacher stopped early ([lesson
-# 13](13_scaling_laws.ipynb), section 7, where both helped).
+# **When not:** one teacher sees all that the others see, or they differ in first weights only (section 4); nobody has
+# checked the teachers; you have a label for every image anyway and have not yet tried the labels alone. Entropy weights
+# protect from teachers that are unsure, not from wrong ones. An assistant: only after longer training has been tried,
+# and a teacher stopped early ([lesson 13](13_scaling_laws.ipynb), section 7, where both helped).
 #
 # **Cost:** K forward passes of teachers per input; once, if inputs are not augmented (K·N·C numbers to keep). The loss
-# is K softmaxes; the gradient flows through one. Votes on triplets take B³ numbers per teacher.
+# is K softmaxes; the gradient flows through one.
 #
 # **Copy it:** `python -m kdref copy multi_teacher` writes this lesson's files (`averages.py`, `triplets.py`,
 # `weights.py`), each of which needs only torch; `python -m kdref copy averages` writes one of them, and `python -m
@@ -778,6 +840,8 @@ lab.quiz("06")
 # **Further reading:** [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), sections 4 and 5, on ensembles and
 # specialists; [Zhang et al. 2022](https://arxiv.org/abs/2201.00007) for intermediate layers of several teachers; [Cho
 # and Hariharan 2019](https://arxiv.org/abs/1910.01348) on large teachers; [Son et al.
-# 2021](https://arxiv.org/abs/2009.08825) on ladders with several assistants.
+# 2021](https://arxiv.org/abs/2009.08825) on ladders with several assistants; [You et al.
+# 2017](https://doi.org/10.1145/3097983.3098135), whose teachers also vote on features, [triplet](GLOSSARY.md#triplet)
+# by triplet (`kdref/multi_teacher/triplets.py`).
 #
 # **Next lesson:** [07](07_cross_modal.ipynb), cross-modal: a student that sees with another sense than its teacher.

@@ -537,8 +537,8 @@ print("real images' lead over the generator's becomes smaller, and labels' lead 
 # | DeepInversion | gradient, and inside: BatchNorm statistics | not possible |
 #
 # So a [black box](GLOSSARY.md#black-box) leaves what 2006 had: find or make inputs near the real ones, and ask. Where
-# only the class comes back, hard labels remain. Whether one *may* is another question, which lesson 16 is to ask: most
-# interfaces' terms have something to say about models trained on their outputs.
+# only the class comes back, hard labels remain. Whether one *may* is another question, that of [lesson
+# 16](16_provenance.ipynb): most interfaces' terms have something to say about models trained on their outputs.
 
 # %%
 queries = {"MUNGE, 5 times": 5 * letters.LABELLED, "noise on the ladder": images.STEPS * images.BATCH_SIZE}

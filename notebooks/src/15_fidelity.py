@@ -289,7 +289,7 @@ print("shown right answers only, by the answers nearly nothing of it arrives, by
 #   whispered: in sevens that are not bold, two has a probability of 12 % in the mean.
 #
 # That is what [dark knowledge](GLOSSARY.md#dark-knowledge) is, seen from its other side. Checking a teacher's *answers*
-# does not clean its outputs. Lesson 16 is to come back to it.
+# does not clean its outputs. [Lesson 16](16_provenance.ipynb) comes back to it.
 #
 # ## 4. Why does it help at all?
 #
@@ -551,4 +551,4 @@ lab.quiz("15")
 # **Further reading:** [Stanton et al. 2021](https://arxiv.org/abs/2106.05945), the title asks this lesson's question;
 # [Geirhos et al. 2020](https://arxiv.org/abs/2006.16736), on errors in common.
 #
-# **Next lesson:** 16 to 18 are still to come; [lesson 00](00_start_here.ipynb) has the map.
+# **Next lesson:** [16 · Provenance](16_provenance.ipynb): whose knowledge is in a student, and can one tell?

@@ -59,7 +59,7 @@ def symbols(text: str) -> set[str]:
     """Letters and Greek names in the formulas of a text."""
     found = set()
     for formula in re.findall(r"\$\$.+?\$\$|\$[^$]+?\$", re.sub(r"`[^`\n]*`", "", text), re.DOTALL):
-        bare = re.sub(r"\\(?:text|mathrm)\{[^}]*\}", " ", formula)
+        bare = re.sub(r"\\(?:text|mathrm|begin|end)\{[^}]*\}", " ", formula)
         found |= {name for name in re.findall(r"\\([a-z]+)", bare) if name in GREEK.split()}
         found |= set(re.findall(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", " ", bare)))
     return found

@@ -66,9 +66,9 @@ def test_lesson_has_the_shape_that_all_share(path: Path) -> None:
 
 
 @named("path", LESSONS, ids=name)
-def test_lesson_takes_an_hour_and_a_minute_at_most(path: Path) -> None:
+def test_lesson_takes_an_hour_and_a_quarter_to_read_and_a_minute_to_run_at_most(path: Path) -> None:
     measured = read(path).metadata["kdref"]
-    assert 0 < measured["minutes"] <= 60
+    assert 0 < measured["minutes"] <= 75
     assert 0 < measured["seconds"] <= 60
 
 

@@ -20,6 +20,7 @@ from kdref import (
     self_distillation,
     soft_targets,
 )
+from kdref import provenance as of_origin
 from kdref import sequence as of_sequences
 from kdref import transfer_data as of_data
 from tests import checks
@@ -115,6 +116,10 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
     "student_adversarial_loss": (lambda s: adversarial.student_adversarial_loss(s), ROWS),
     "paired_discriminator_loss": (lambda s, t: adversarial.paired_discriminator_loss(s, t), (ROWS, TEACHER)),
     "distribution_matching_loss": (lambda x: adversarial.distribution_matching_loss(x.square(), TEACHER, ROWS), ROWS),
+    "nasty_teacher_loss": (
+        lambda z: of_origin.nasty_teacher_loss(z, TEACHER, LABELS, weight=0.3, temperature=2.0),
+        ROWS,
+    ),
     "capacity_gap_teacher_loss": (
         lambda n, d: scaling.capacity_gap_teacher_loss(n, d, supervised=LAW),
         (ROWS.exp() + 5, TEACHER.exp() + 5),

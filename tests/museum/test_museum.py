@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import _hypothesis_pytestplugin
 import pytest
+import pytest_socket
 
 from tests import museum
 
@@ -17,7 +19,11 @@ for _module in pkgutil.walk_packages(museum.__path__, "tests.museum."):
 
 
 TESTS = Path(__file__).resolve().parents[1]
-UNUSED = ("cacheprovider", "xdist", "nbval", "unraisableexception", "threadexception")  # the last two collect garbage
+# Each exhibit is a run of pytest, so what a run costs counts: no search for plugins, which reads what every installed
+# package says of itself, no doctests beside the tests, and none of the two plugins that collect garbage.
+OPTIONS = ["-o", "addopts=--strict-markers --import-mode=importlib --allow-hosts=127.0.0.1,::1 --allow-unix-socket"]
+OPTIONS += ["--disable-plugin-autoload", "-q", "--capture=no", "--tb=no"]
+OPTIONS += [w for name in ("cacheprovider", "unraisableexception", "threadexception") for w in ("-p", f"no:{name}")]
 
 
 class Recorder:
@@ -35,9 +41,8 @@ def run_tests(tests: tuple[str, ...]) -> dict[str, type[BaseException] | None]:
     """Run tests inside this process; the exception's type per test, None where it passed."""
     recorder = Recorder()
     nodes = [f"{TESTS / test.split('::')[0]}::{test.split('::')[1]}" for test in tests]
-    options = ["-q", "--capture=no", "--tb=no", *(word for name in UNUSED for word in ("-p", f"no:{name}"))]
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        code = pytest.main([*options, *nodes], plugins=[recorder])
+        code = pytest.main([*OPTIONS, *nodes], plugins=[recorder, _hypothesis_pytestplugin, pytest_socket])
     assert code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED), (
         f"pytest could not run {tests}:\n{output.getvalue()}"
     )

@@ -6,6 +6,7 @@ Heart files are read, never imported, so a copy is made of text and nothing runs
 import ast
 import difflib
 import doctest
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def copyable(heart: Path = HEART) -> dict[str, list[str]]:
     paths = [*heart.glob("*.py"), *heart.glob("*/*.py")]
     files = sorted(path.relative_to(heart) for path in paths if not path.name.startswith("_"))
     dotted = {".".join(path.with_suffix("").parts): path for path in files if path.parts[0] != "lab"}
-    return {file: _public(ast.parse((heart / path).read_text(encoding="utf-8"))) for file, path in dotted.items()}
+    return {file: list(_public((heart / path).read_text(encoding="utf-8"))) for file, path in dotted.items()}
 
 
 def extract(source: str, name: str) -> str:
@@ -147,11 +148,12 @@ def _header(file: str, member: str | None) -> str:
     )
 
 
-def _public(module: ast.Module) -> list[str]:
-    for statement in module.body:
+@functools.cache  # whoever copies one name after the other has all files looked through each time
+def _public(source: str) -> tuple[str, ...]:
+    for statement in ast.parse(source).body:
         if "__all__" in _defines(statement) and isinstance(statement, ast.Assign):
-            return list(ast.literal_eval(statement.value))
-    return []
+            return tuple(ast.literal_eval(statement.value))
+    return ()
 
 
 def _defines(statement: ast.stmt) -> set[str]:

@@ -118,7 +118,7 @@ CASES: dict[str, tuple[float, float, str]] = {  # a student's parameters, the bu
     "A": (0.546 * BILLION, 1e20, "the teacher exists, with stored answers"),
     "B": (0.546 * BILLION, 1e20, "the teacher is made for this student"),
     "C": (1.82 * BILLION, 1e23, "the teacher exists, with stored answers"),
-    "D": (7.75 * BILLION, 1e21, "ten students share the teacher"),
+    "D": (1.82 * BILLION, 1e20, "ten students share the teacher"),
 }
 VERDICTS = ("distil", "train", "much the same")
 _RIGHT = {"A": "distil", "B": "train", "C": "much the same", "D": "distil"}
@@ -190,13 +190,12 @@ EXERCISES: dict[str, Exercise] = {
         title="Predict what a student costs",
         hint="Per parameter and token: 2 for a forward pass, 4 for a backward pass. The teacher only goes forward.",
         differs=number(tolerance=0.002),
-        solution=26 / 6,
+        solution=14 / 6,
         mistakes={
-            "the teacher goes backward too": (11.0, "a frozen teacher needs no backward pass: 2, not 6."),
-            "the student only goes forward": (22 / 6, "the student is trained: a forward and a backward pass, 6."),
-            "the student left out": (20 / 6, "that is the teacher's part alone: the student's own training stands."),
-            "in units of N times D": (26.0, "divide by what training alone costs, 6."),
-            "the teacher as small as the student": (8 / 6, "the teacher is ten times as large, and so is its pass."),
+            "the teacher goes backward too": (5.0, "a frozen teacher needs no backward pass: 2, not 6."),
+            "the student only goes forward": (10 / 6, "the student is trained: a forward and a backward pass, 6."),
+            "the student left out": (8 / 6, "that is the teacher's part alone: the student's own training stands."),
+            "in units of N times D": (14.0, "divide by what training alone costs, 6."),
         },
         remark="Store the answers and use them for several students, and most of it is paid once.",
     ),
@@ -242,13 +241,12 @@ QUIZ = (
     Question(
         "By the published law, how can a better teacher make a worse student?",
         {
-            "The part that the student can't imitate grows faster than the teacher's loss falls": "Two terms, one "
-            "falling, one rising: their sum is a U.",
+            "What the student can't imitate grows faster": "Two terms, one falling, one rising: their sum is a U.",
             "A better teacher is larger, and the law punishes size": "The teacher's size and data enter through its "
             "loss alone.",
             "It can't: the student's loss follows its teacher's": "Only where the student can imitate it.",
         },
-        right="The part that the student can't imitate grows faster than the teacher's loss falls",
+        right="What the student can't imitate grows faster",
     ),
     Question(
         "A law with six constants fits all 48 points that you measured within two per cent. What do you know of a run "
@@ -262,7 +260,8 @@ QUIZ = (
         right="Little, until runs that took no part in the fit were predicted",
     ),
     Question(
-        "You need one small model, have no teacher, and a budget for either. What does the published law advise?",
+        "You need one small model and have no teacher, but a budget that would pay for either way. What does the "
+        "published law advise?",
         {
             "Train the model on data": "Counted with its teacher's training, distillation comes out behind.",
             "Make a large teacher first": "It takes the budget that the student needs.",

@@ -21,13 +21,13 @@ __all__ = [
     "BASELINES",
     "MODES",
     "STUDENTS",
-    "agreed",
     "arms_of",
     "both_tables",
     "columns",
     "figure",
     "kinds",
     "runs",
+    "verdicts_of",
 ]
 
 BASELINES = ("cross-entropy", "soft targets")  # no distillation, plain distillation: both tuned
@@ -50,25 +50,24 @@ def runs(student: str) -> "DataFrame":
     return mine.assign(arm=arms)
 
 
-def agreed(student: str, baseline: str) -> dict[str, str]:
-    """The verdict of each arm against one of ``BASELINES``, where all groups of eight seeds share it; else ""."""
+def verdicts_of(student: str, baseline: str) -> dict[str, str]:
+    """The verdict of each arm against one of ``BASELINES``, over all seeds; raises where two groups contradict."""
     from kdref.lab.report.tables import ALL_SEEDS, verdicts
 
-    found = verdicts(runs(student), baseline=baseline).drop(columns=ALL_SEEDS)
-    return {str(arm): str(row.iloc[0]) if row.nunique() == 1 else "" for arm, row in found.iterrows()}
+    return {str(arm): str(found) for arm, found in verdicts(runs(student), baseline=baseline)[ALL_SEEDS].items()}
 
 
 def columns(student: str) -> "DataFrame":
     """The student's table: for each method and mode its accuracy, and the verdicts against both baselines.
 
-    ``↑`` or ``↓``: helps or hurts in every group of eight seeds. Left of the stroke against cross-entropy, right of it
-    against soft targets; ``·``: no verdict that all groups share, or no useful difference.
+    ``↑`` or ``↓``: helps or hurts over all seeds, with intervals widened for the number of arms. Left of the stroke
+    against cross-entropy, right of it against soft targets; ``·``: undecided, or no useful difference.
     """
     import pandas as pd
 
     accuracy = runs(student).groupby("arm")["accuracy"].mean()
     marks = {
-        baseline: {baseline: "=", **{arm: SIGNS.get(found, "·") for arm, found in agreed(student, baseline).items()}}
+        baseline: {baseline: "=", **{arm: SIGNS.get(said, "·") for arm, said in verdicts_of(student, baseline).items()}}
         for baseline in BASELINES
     }
     rows = {}

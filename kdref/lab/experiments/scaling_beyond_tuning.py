@@ -6,7 +6,7 @@ Lesson: notebooks/13_scaling_laws.ipynb.
 from kdref.lab.experiments._scaling_beyond import POINTS, learned
 
 SEEDS = (5000,)
-RATES = (0.0005, 0.001, 0.002, 0.005)  # at 99,190 parameters and 300,000 signals 0.002 to 0.005 are best
+RATES = (0.001, 0.002, 0.005, 0.01)  # at 99,190 parameters and 300,000 signals 0.002 to 0.005 are best
 ARMS = tuple(f"{point} | {rate}" for point in POINTS for rate in RATES)
 
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kdref.lab.training.remarks import quiet_torchao
+
 __all__ = [
     "NAME",
     "PACKAGE",
@@ -95,7 +97,7 @@ def encoder(*, layers: Sequence[int] | None = None, seed: int | None = None, dro
     if seed is None:
         model = _read(transformers.AutoModel, **settings)
     else:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), quiet_torchao():
             torch.manual_seed(seed)
             model = transformers.AutoModel.from_config(_read(transformers.AutoConfig, **settings))
     kept = range(len(model.encoder.layer)) if layers is None else layers
@@ -267,7 +269,8 @@ def _read(kind: Any, **settings: Any) -> Any:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(source(), local_files_only=True, **settings)
+        with quiet_torchao():
+            return kind.from_pretrained(source(), local_files_only=True, **settings)
     finally:
         if shown:
             logging.enable_progress_bar()

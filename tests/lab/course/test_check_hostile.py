@@ -25,7 +25,16 @@ MODULES = [importlib.import_module(f"kdref.lab.exercises.{m.name}") for m in pkg
 ALL: dict[str, Exercise] = {key: exercise for module in MODULES for key, exercise in module.EXERCISES.items()}
 FUNCTIONS = [key for key, exercise in ALL.items() if callable(exercise.solution)]
 VALUES = [key for key in ALL if key not in FUNCTIONS]
-SHARES = ["00.2", "06.1", "06.3", "06.5", "12.5", "15.4"]  # functions that return probabilities or weights
+SHARES = [
+    "00.2",
+    "06.1",
+    "06.3",
+    "06.5",
+    "12.5",
+    "15.4",
+    "16.2",
+    "16.4",
+]  # functions that return probabilities or weights
 
 Said = Callable[[str, object], str]
 
@@ -135,6 +144,7 @@ SAID = {
     "05.3": "names is asked for|no loss named|right about|can't be compared",
     "13.5": "A dictionary from each letter|There is no case 'SP'|can't be compared",
     "15.3": "A dictionary from each letter|There is no loss 'SP'|can't be compared",
+    "16.3": "A dictionary from each letter|There is no project 'SP'|can't be compared",
 }
 NUMBER = "A number is asked for|is not a number|too large|too small|can't be compared"
 
@@ -172,6 +182,7 @@ def test_per_cent_is_asked_of_shares_only() -> None:
         "11.2",
         "12.3",
         "15.1",
+        "16.1",
     ]
 
 

@@ -1,0 +1,44 @@
+"""One network of lesson 07's live experiment: from labelled windows, and from a teacher on the others.
+
+Lesson: notebooks/07_cross_modal.ipynb.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdref.lab.data.smartwatch import Fold, Watch
+from kdref.lab.models import make
+from kdref.lab.training.batches import Batches, teacher_outputs
+from kdref.lab.training.fit import fit
+from kdref.soft_targets import soft_target_loss
+
+
+def terms(student: nn.Module, batch: tuple[Tensor, ...], *, taught: bool) -> Mapping[str, Tensor]:
+    """The labelled windows' cross-entropy, and the teacher's soft targets on the others; label -100: nobody knows."""
+    inputs, y, theirs = batch
+    own, silent = student(inputs), y == -100
+    hard = F.cross_entropy(own, y, ignore_index=-100)
+    if not taught:
+        return {"loss": hard}
+    soft = soft_target_loss(own[silent], theirs[silent], temperature=2.0)
+    return {"loss": hard + soft, "hard": hard, "soft": soft}
+
+
+def train(known: Watch, fold: Fold, x: Tensor, said: Tensor | None = None, *, seed: int) -> Tensor:
+    """Train on one sensor's spectra of a fold, and answer for every window: logits (N, 7)."""
+    rows = known.of(fold.labelled + fold.unlabelled)
+    labels = known.y.index_fill(0, known.of(fold.unlabelled), -100)
+    student = make("mlp-64", num_classes=7, shape=x.shape[1:], seed=seed)
+    theirs = torch.zeros(len(known.y), 7) if said is None else said
+    batches = Batches(x[rows], labels[rows], theirs[rows], batch_size=200, seed=seed)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+
+    def step(batch: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
+        return terms(student, batch, taught=said is not None)
+
+    fit(step, student, batches, optimizer, epochs=20, scheduler=scheduler, progress=False)
+    return teacher_outputs(student, x)
