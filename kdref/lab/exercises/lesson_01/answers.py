@@ -114,10 +114,6 @@ KL_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda s, t, temperature: my_kl(s, t, temperature).sum(),
         "one value per example is asked for: sum over the last axis only.",
     ),
-    "softmax over the examples": (
-        lambda s, t, temperature: my_kl(s.mT, t.mT, temperature).sum() * torch.ones(len(s)),
-        "a softmax makes one example's classes sum to 1: dim=-1.",
-    ),
 }
 
 
@@ -268,10 +264,6 @@ SHIFT_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda logits, labels, klass, amounts: max(_accuracy(_shifted(logits, klass, a), labels) for a in amounts),
         "return the amount that reaches it.",
     ),
-    "the shift subtracted": (
-        lambda logits, labels, klass, amounts: best_shift(logits, labels, klass, [-amount for amount in amounts]) * -1,
-        "the class was never seen, so its logits are too low: add the amount.",
-    ),
     "shifts that add up": (
         lambda logits, labels, klass, amounts: amounts[
             (sums := torch.tensor(amounts).cumsum(0).tolist()).index(best_shift(logits, labels, klass, sums))
@@ -283,9 +275,5 @@ SHIFT_MISTAKES: dict[str, tuple[Any, str]] = {
             amounts, lambda amount: _accuracy(logits.index_fill(1, torch.tensor(klass), amount), labels)
         ),
         "the class keeps its own logits: the amount is added to them.",
-    ),
-    "the place instead of the amount": (
-        lambda logits, labels, klass, amounts: float(amounts.index(best_shift(logits, labels, klass, amounts))),
-        "return the amount that stands there.",
     ),
 }
