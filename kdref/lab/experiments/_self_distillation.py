@@ -64,7 +64,7 @@ class Ensemble(nn.Module):
         return torch.stack([net(x).log_softmax(-1) for net in self.nets]).logsumexp(0)  # but for a constant
 
 
-TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0)
 METHODS = {
     "label smoothing": Method(
         "smoothing",
@@ -92,7 +92,7 @@ METHODS = {
         TEMPERATURES,
         lambda s, a: soft_target_loss(s.out, permuted_dark_knowledge(s.teacher), temperature=a),
     ),
-    "weight decay": Method("decay", (0.03, 0.1, 0.3, 1.0, 3.0), lambda s, a: F.cross_entropy(s.out, s.y)),
+    "weight decay": Method("decay", (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), lambda s, a: F.cross_entropy(s.out, s.y)),
     "averaged weights": Method("decay", (0.9, 0.95, 0.98, 0.99, 0.995), lambda s, a: F.cross_entropy(s.out, s.y)),
 }
 LABELS = Method("nothing", (0.0,), lambda s, a: F.cross_entropy(s.out, s.y))

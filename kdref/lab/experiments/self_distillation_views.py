@@ -17,7 +17,7 @@ from kdref.lab.training.batches import Batches, teacher_outputs
 from kdref.lab.training.fit import fit
 from kdref.self_distillation import DinoCenter, EmaTeacher, dino_loss, output_information
 
-OUTPUTS, EPOCHS, KNOWN, SEEN_AT = 32, 640, 100, (1, 20, 80, 160, 320, 480, 640)
+OUTPUTS, EPOCHS, KNOWN, SEEN_AT = 32, 160, 100, (1, 5, 10, 20, 40, 80, 120, 160)
 
 
 class Plan(NamedTuple):

@@ -28,7 +28,6 @@ EXPERIMENTS = (
     "response_balance",
     "relation_few_labels",
     "adversarial_features",
-    "multi_teacher_assistants",
     "self_distillation_labels",
 )
 
