@@ -74,7 +74,7 @@ def test_each_view_is_drawn_with_its_numbers() -> None:
     }
     with style.new_figure(8, 2, columns=4) as (_, axes):
         draw_views(axes, image, views)
-    assert [ax.get_title() for ax in axes] == ["pixels", "Fourier", "rows", "columns"]
+    assert [ax.get_title(loc="left") for ax in axes] == ["pixels", "Fourier", "rows", "columns"]
     assert (axes[0].images[0].get_array() == image[0, 0].numpy()).all()
     assert axes[1].images[0].get_array().shape == (8, 5)
     assert [bar.get_width() for bar in axes[2].patches] == image[0, 0].sum(1).tolist()
