@@ -554,8 +554,8 @@ print("students of both are right on more than 70 of 100 on average, by either m
 
 # %% [markdown]
 # Neither teacher says "I don't know", and yet it works on average. The likely reason: on its own digits a teacher is
-# sure, on a foreign one mostly less so, and the surer one wins. There is luck in it: look at the width of the
-# intervals; against 50 labels we claim nothing. If you know which teacher knows which classes, say so: mask, or choose
+# sure, on a foreign one mostly less so, and the surer one wins. There is luck in it: against 50 labels the verdict
+# changes with the seeds, so we claim nothing. If you know which teacher knows which classes, say so: mask, or choose
 # the teacher by the label (exercise 06.3's weights do).
 
 # %% [markdown]
@@ -637,14 +637,15 @@ assert result.loc["through an assistant", "verdict"] != "helps"
 assert result.loc["through an assistant", "high"] < 0.02
 assert result.loc["direct, twice as long", "low"] > -0.01
 assert result.loc["labels", "low"] > -0.025
-assert seen.between(0.94, 1).all()
+assert seen.between(0.92, 1).all()
 print("the assistant helps, against distilling directly:", result.loc["through an assistant", "verdict"] == "helps")
 print("it gains less than two points, if any: yes")
-print("on average every student is right on more than 94 of 100 training images: yes")
+print("on average every student is right on more than 92 of 100 training images: yes")
 
 # %% [markdown]
 # - **The assistant** is not shown to help, and the interval leaves room for less than two points.
-# - **The fair opponent**, the same epochs spent on the student itself, does no worse.
+# - **The fair opponent**, the same epochs spent on the student itself, does no worse. It fits a little more of its
+#   training images: 60 epochs are not yet all that such a student can use.
 # - **Labels alone** do not fall behind either: this gap is one where you may not need the teacher.
 #
 # Small nets on a small task: this does not refute the paper, which used CIFAR and ImageNet. It says what to compare
