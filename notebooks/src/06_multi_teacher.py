@@ -527,6 +527,8 @@ def run_half(seed, arm):
 
 
 teachers |= {(seed, half): run_half(seed, half) for seed in SEEDS for half in COUNCILS["two halves"]}
+
+# %%
 halves = torch.stack([teachers[BASE_SEED, half]["test"] for half in COUNCILS["two halves"]])
 by_class = F.one_hot(split.test_y, 10).double()
 panels = dict(zip(COUNCILS["two halves"], halves.softmax(-1), strict=True))
