@@ -90,7 +90,7 @@ with style.new_figure(11, 3.6, columns=3) as (figure, axes):
     for ax, turn in zip(axes, (1, 8, 60), strict=True):
         draw_fit(ax, x, y, {f"round {turn}": predictions[turn - 1]})
 report.figure(
-    figure, "three fits to noisy values of a sine: round 1 follows the noise, round 8 is smooth, 60 nearly flat"
+    figure, "three fits to noisy values of a sine: round 1 follows the noise, round 8 is smooth, round 60 too flat"
 )
 
 # %% [markdown]
@@ -500,8 +500,8 @@ for arm in ("pixels", *views.PLANS):
 # %% [markdown]
 # **Seen:** each half alone ends in its own collapse, and nobody put it in: at the start the outputs tell examples
 # apart, in the end they tell nothing. Together they hold out. What they tell falls here for 80 epochs, and then comes
-# back: who had stopped there would have reported a third collapse. The smallest loss belongs to the dead network: *the
-# loss does not tell you*, `output_information` does.
+# back: who had stopped there would have seen little more than a collapse. The smallest loss belongs to the dead
+# network: *the loss does not tell you*, `output_information` does.
 #
 # An honest word on use: on 1,000 small images, after 160 epochs, pixels are the better features, those of the untrained
 # net are better too, and so are even those of the net that was sharpened dead. DINO's claims are about a million
