@@ -2,14 +2,12 @@
 
 Lesson: notebooks/07_cross_modal.ipynb. Settings were chosen by ``cross_modal_tuning`` before these runs. A run is five
 folds: each of the ten people is tested once, by a network that never saw that person. Controls: *argmax*, the
-teacher's first choice as a label; *selected, τ = 1*, at a temperature like soft targets'; labels for fewer epochs.
+teacher's first choice as a label; *selected, τ = 1*, at a temperature like soft targets'.
 """
 
 import torch
 
 from kdref.lab.experiments._cross_modal import (
-    EPOCHS,
-    FEWER_EPOCHS,
     METHODS,
     by_person,
     people,
@@ -33,10 +31,8 @@ def run(seed: int, arm: str) -> dict[str, float]:
         fold = people(seed, number)
         rows, unlabelled, labelled = known.of(fold.test), known.of(fold.unlabelled), known.of(fold.labelled)
         if teacher_sensor == "nobody":
-            everything = method == "all labels"
-            decay = chosen(labels_of.format(sensor) if everything else arm, fold.test).decay
-            epochs = FEWER_EPOCHS if method.endswith("epochs") else EPOCHS
-            model = taught_by_labels(sensor, seed, number, decay=decay, all_labels=everything, epochs=epochs)
+            decay = chosen(labels_of.format(sensor), fold.test).decay
+            model = taught_by_labels(sensor, seed, number, decay=decay, all_labels=method == "all labels")
         else:
             decay = chosen(labels_of.format(teacher_sensor), fold.test).decay
             teacher = taught_by_labels(teacher_sensor, seed, number, decay=decay)

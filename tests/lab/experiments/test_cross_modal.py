@@ -1,4 +1,4 @@
-"""Lesson 07's experiment: what the teacher's first choice teaches, few windows at a time, and the same seeds for all."""
+"""Lesson 07's experiment: what the teacher's first choice teaches, small batches, and the same seeds for all."""
 
 import functools
 
