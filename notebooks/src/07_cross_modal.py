@@ -190,7 +190,7 @@ report.figure(
 
 # %% [markdown]
 # All windows, in the order of the recordings. Try: find a window where the teacher is wrong and the taught student
-# follows it; raise τ and see which exercises the teacher takes for relatives. At τ = 0.25, what is left of them?
+# follows it; raise τ and see which exercises the teacher takes for relatives. At τ = 0.5, what is left of them?
 #
 # <details><summary>Answer</summary>At a low τ nearly all goes to the first choice: what is soft is gone. At a high τ
 # every exercise looks like a relative. Which ones come second differs from window to window.</details>
