@@ -106,9 +106,9 @@ report.table(said)
 # ## 2. Knowledge that is in none of the data
 #
 # [Lesson 15](15_fidelity.ipynb) planted a habit in a teacher. Half of it reached students through soft outputs, though
-# every image that they were shown was classified rightly. Cloud et al. (2025) call it **[subliminal
-# learning](GLOSSARY.md#subliminal-learning)**: a language model that likes owls writes rows of numbers; a copy of its
-# base model, fine-tuned on the numbers, comes to like owls.
+# every image that they were shown was classified rightly. How far can that go? Cloud et al. (2025) call it
+# **[subliminal learning](GLOSSARY.md#subliminal-learning)**: a language model that likes owls writes rows of numbers; a
+# copy of its base model, fine-tuned on the numbers, comes to like owls.
 #
 # In small, with digits. A network has ten logits for the classes and ten more that mean nothing. The teacher learns
 # digits by the first ten. The student is shown *uniform noise* and imitates the *other* ten: it never sees a digit or a
@@ -290,9 +290,9 @@ print("each pair once: uniform, as far as 400 values show; repetitions counted: 
 # %% [markdown]
 # "of the" is green under a key or it is not; counted a hundred times it is still one piece of evidence.
 #
-# **The experiment.** Bigram models, the smallest language models there are: learning is counting. The teacher has
-# counted film reviews and writes 100,000 words; a share of them is marked. A student counts those. Then *the student*
-# writes, without a mark of its own, and the owner tests 500, 2,000 or 10,000 of its words.
+# **The experiment.** Bigram models: learning is counting. The teacher has counted film reviews and writes 100,000
+# words; a share of them is marked. A student counts those. Then *the student* writes, without a mark of its own, and
+# the owner tests 500, 2,000 or 10,000 of its words.
 
 # %%
 lab.show(provenance_watermark.read)
