@@ -204,7 +204,7 @@ for words, shares in PAYERS.items():
 # %% [markdown]
 # So a budget can be spent on the student alone, or be split. Which split is best? We try every teacher on a grid: its
 # cost is taken from the budget, the rest buys the student's tokens, and the two laws say what comes of it (no teacher
-# better than 1.8 nats, for the law knows none). 
+# better than 1.8 nats, for the law knows none).
 
 # %%
 lab.show(best_split)
