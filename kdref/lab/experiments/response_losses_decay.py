@@ -1,6 +1,7 @@
-"""Choosing each loss's weight decay on validation data, at its chosen setting. Lesson: notebooks/02_response_based.ipynb.
+"""Choosing each loss's weight decay on validation data, at its chosen setting.
 
 The same seeds, examples and list of values for cross-entropy and for every taught student.
+Lesson: notebooks/02_response_based.ipynb.
 """
 
 import functools

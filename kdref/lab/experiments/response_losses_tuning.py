@@ -1,6 +1,7 @@
-"""Choosing each loss's own setting on validation data, before weight decay is. Lesson: notebooks/02_response_based.ipynb.
+"""Choosing each loss's own setting on validation data, before weight decay is.
 
 Three seeds that are used nowhere else, 500 validation examples out of the training set, no weight decay.
+Lesson: notebooks/02_response_based.ipynb.
 """
 
 import functools

@@ -5,12 +5,12 @@ import torch
 from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import at_temperatures, calls, number
 from kdref.lab.exercises.lesson_02.answers import (
+    MATCHING_MISTAKES,
     NONTARGET_MISTAKES,
     REPAIR_MISTAKES,
-    TARGET_MISTAKES,
     WEIGHT_MISTAKES,
+    my_logit_matching,
     my_nontarget_divergence,
-    my_target_divergence,
     my_weights,
     repaired,
 )
@@ -26,18 +26,19 @@ _LESS_SURE = torch.tensor([[9000.0, 3.0, 0.0, -10000.0]])
 
 EXERCISES: dict[str, Exercise] = {
     "02.1": Exercise(
-        title="The target part",
-        hint="Never compute 1 - q. Which sum of exponentials is it?",
-        further="log q of the label is one entry of F.log_softmax; log(1 - q) is the logsumexp of all other entries.",
+        title="Logits against logits",
+        hint="Which of the two means is over an example's classes, and which over the examples?",
+        further="Take each example's mean off, on both sides: z - z.mean(dim=-1, keepdim=True). What is left is one "
+        "mean over all B · C squares, and a half.",
         differs=calls(
             {
-                **_TWO_EXAMPLES,
-                "very large logits": (_SURE, -_SURE, torch.tensor([0]), 1.0),
+                "three examples": (torch.cat([_STUDENT, _TEACHER[:1]]), torch.cat([_TEACHER, _STUDENT[1:]])),
+                "a teacher that is shifted": (_STUDENT, _TEACHER + 5),
             }
         ),
-        solution=my_target_divergence,
-        mistakes=TARGET_MISTAKES,
-        remark="It compares how sure the two are of the label, and nothing else.",
+        solution=my_logit_matching,
+        mistakes=MATCHING_MISTAKES,
+        remark="It is what τ² KL tends to for large τ, so it needs no temperature.",
     ),
     "02.2": Exercise(
         title="The other classes among themselves",
@@ -123,7 +124,7 @@ QUIZ = (
         "You train with random crops. Which teacher output goes with a cropped image?",
         {
             "The teacher's output on the same crop": "Consistency: both nets see the same input.",
-            "The cached output of the whole image": "It describes another input: worse here in every group of seeds.",
+            "The cached output of the whole image": "It describes another input: two points worse here.",
             "The output on a crop of its own": "Then the student is asked about one part and corrected about another.",
         },
         right="The teacher's output on the same crop",
