@@ -22,7 +22,6 @@ def trained(
     *,
     seed: int,
     validation: int = 0,
-    epochs: int | None = None,
 ) -> dict[str, float]:
     """One run. With validation examples these are what it is measured on, and the training set lacks them."""
     loss, parameters = METHODS[name].build(setting)
@@ -31,7 +30,6 @@ def trained(
         loss,
         seed=seed,
         targets=logits(seed, validation=validation),
-        epochs=epochs,
         validation=validation,
         weight_decay=decay,
         also=parameters,
