@@ -13,7 +13,7 @@
 # - judge from evidence whether an [assistant](GLOSSARY.md#assistant) between teacher and student is worth its training.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb); for section 9, the capacity gap in [lesson
-# 02](02_response_based.ipynb), section 5.
+# 02](02_response_based.ipynb), section 7.
 #
 # **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
 #
