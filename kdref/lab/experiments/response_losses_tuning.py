@@ -14,9 +14,12 @@ STUDENT = "mlp-100x100"
 SETTINGS = {  # the last argument of the loss in ``_response.METHODS``
     "cross-entropy": (0.0,),  # it has none
     "label smoothing": (0.03, 0.1, 0.3),
+    "hard labels of the teacher": (0.3, 0.6, 1.0),
     "soft targets": (1.0, 2.0, 4.0, 10.0),
     "logit matching": (0.03, 0.1, 0.3, 1.0, 3.0),
     "decoupled (DKD)": (0.1, 0.3, 1.0, 4.0, 8.0),
+    "normalised (NKD)": (1.0, 2.0, 4.0),
+    "correlation (DIST)": (0.2, 0.5, 1.0, 2.0),
     "standardised logits": (1.0, 3.0, 9.0),
 }
 ARMS = tuple(f"{name} | {setting:g} | 0" for name, settings in SETTINGS.items() for setting in settings)
