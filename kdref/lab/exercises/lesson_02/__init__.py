@@ -7,12 +7,10 @@ from kdref.lab.exercises import at_temperatures, calls, number
 from kdref.lab.exercises.lesson_02.answers import (
     MATCHING_MISTAKES,
     NONTARGET_MISTAKES,
-    REPAIR_MISTAKES,
     WEIGHT_MISTAKES,
     my_logit_matching,
     my_nontarget_divergence,
     my_weights,
-    repaired,
 )
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -56,15 +54,6 @@ EXERCISES: dict[str, Exercise] = {
         remark="Put the two together: KL = target part + (1 - p of the label) times this one.",
     ),
     "02.3": Exercise(
-        title="Find the bugs in a published loss",
-        hint="Compute p at temperature 1. Is it 0.9 for the label?",
-        further="There are two. What does softmax expect, probabilities or logits? And what does the mean divide by?",
-        differs=calls(at_temperatures("two examples", _STUDENT, _LABELS)),
-        solution=repaired,
-        mistakes=REPAIR_MISTAKES,
-        remark="At temperature 20 and 100 classes the published teacher gave its label 0.0105: it knew nothing.",
-    ),
-    "02.4": Exercise(
         title="Predict what standardising does to two classes",
         hint="Softmax of two scores a and b is 1 / (1 + exp(b - a)).",
         further="Two numbers a and b have the mean (a + b)/2. How far is each from it, in their own standard "
@@ -88,7 +77,7 @@ EXERCISES: dict[str, Exercise] = {
         },
         remark="The same for logits (8, 2) and (0.01, 0): with two classes only the order is left to learn.",
     ),
-    "02.5": Exercise(
+    "02.4": Exercise(
         title="Design: amplify only a teacher who is right",
         hint="Section 1 says what that weight is.",
         further="torch.where takes a condition per example, a number, and a tensor of shape (B,).",

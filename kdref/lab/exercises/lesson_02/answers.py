@@ -9,18 +9,16 @@ from torch import Tensor
 
 from kdref.lab.course.questions import Forms
 from kdref.lab.exercises import kept_finite
-from kdref.response import logit_matching_loss, nontarget_class_divergence, virtual_teacher_logits
-from kdref.soft_targets import kl_divergence, soft_target_loss
+from kdref.response import logit_matching_loss, nontarget_class_divergence
+from kdref.soft_targets import kl_divergence
 
 __all__ = [
     "MATCHING_MISTAKES",
     "NONTARGET_MISTAKES",
-    "REPAIR_MISTAKES",
     "WEIGHT_MISTAKES",
     "my_logit_matching",
     "my_nontarget_divergence",
     "my_weights",
-    "repaired",
 ]
 
 
@@ -156,42 +154,8 @@ NONTARGET_MISTAKES: dict[str, tuple[Any, str]] = {
 }
 
 
-def repaired(student_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """02.3."""
-    teacher = virtual_teacher_logits(labels, num_classes=student_logits.shape[-1], confidence=0.9)
-    return soft_target_loss(student_logits, teacher, temperature=temperature)
-
-
-def _probabilities(s: Tensor, labels: Tensor) -> Tensor:
-    return virtual_teacher_logits(labels, num_classes=s.shape[-1], confidence=0.9).exp()
-
-
-REPAIR_MISTAKES: dict[str, tuple[Any, str]] = {
-    "the function as it was published": (
-        lambda s, labels, tau: soft_target_loss(s, _probabilities(s, labels), temperature=tau) / s.shape[-1],
-        "print p at temperature 1, and compare the loss of one example with the sum that you write by hand.",
-    ),
-    "the teacher repaired, the mean not": (
-        lambda s, labels, tau: repaired(s, labels, tau) / s.shape[-1],
-        'reduction="mean" divides by the classes too: what is asked for is a sum over classes.',
-    ),
-    "the mean repaired, the teacher not": (
-        lambda s, labels, tau: soft_target_loss(s, _probabilities(s, labels), temperature=tau),
-        "at temperature 1 softmax must give back the teacher's probabilities. What must it be given for that?",
-    ),
-    "the factor τ² lost": (
-        lambda s, labels, tau: repaired(s, labels, tau) / tau**2,
-        "it was right, and it is gone.",
-    ),
-    "the softening lost": (
-        lambda s, labels, tau: soft_target_loss(s / tau, _probabilities(s, labels).log(), temperature=1.0) * tau**2,
-        "the teacher meets the temperature too, like any other teacher.",
-    ),
-}
-
-
 def my_weights(teacher_logits: Tensor, labels: Tensor, strength: float, temperature: float) -> Tensor:
-    """02.5."""
+    """02.4."""
     teacher_logits = teacher_logits.detach()
     return _if_right(teacher_logits, labels, strength, 1 - _pick(_softened(teacher_logits, temperature), labels))
 
