@@ -284,8 +284,7 @@ for temperature in (1.0, 4.0):
     print(f"τ = {temperature:g}: {loss:.3f}, by hand (1² + 0.5²) / 2 = 0.625")
 
 # %% [markdown]
-# There is no dark knowledge in one number, either. What a teacher can still give is an answer without the label's
-# noise, and answers for inputs that nobody has labelled.
+# What a teacher of numbers can still give is an answer without the label's noise, also where nobody has labelled.
 #
 # ## 4. One honest question
 #

@@ -435,9 +435,9 @@ published = F.kl_div((s - mask).log_softmax(-1), (t - mask).softmax(-1), reducti
 print(f"published {published:.3f}, ours {nontarget_class_divergence(s, t, first).item():.3f}")
 
 # %% [markdown]
-# *A sign:* DIST minimises $1 - \rho$, with ρ a correlation. A published variant (torchdistill's DIST+) *adds* ρ for one
-# of its terms, and its test compared the loss with a number that the code itself had made. The same sign in the term by
-# class, 50 steps of gradient descent on the student's logits:
+# *A sign:* DIST minimises one minus a correlation. A published variant (torchdistill's DIST+) *adds* the correlation in
+# one of its terms, and its test compared the loss with a number that the code itself had made. The same sign in the
+# term by class, 50 steps of gradient descent on the student's logits:
 
 # %%
 index = torch.arange(32, dtype=torch.float64).reshape(8, 4)
