@@ -242,8 +242,7 @@ report.table(pd.Series(sizes, name="gradient per example").to_frame().rename_axi
 # %% [markdown]
 # They differ by more than a factor of 100. The last row is the soft-target loss with two common slips: it would need a
 # weight of 160 to do the same. So a weight from a paper is worth nothing without the paper's normalisation (mean over
-# what? τ² or not?), and "their loss needs 30,000" says nothing about importance. Look at the gradients of your own nets
-# before you tune.
+# what? τ² or not?), and "their loss needs 30,000" says nothing about importance. Measure before you tune.
 #
 # ## 3. Outputs that are not classes
 #
