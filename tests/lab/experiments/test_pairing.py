@@ -21,6 +21,7 @@ KEPT = ("chosen", "parts", "windows")  # caches of stored settings and of data: 
 EXPERIMENTS = (
     "soft_targets_temperature",
     "response_losses",
+    "response_decay",
     "response_patience",
     "response_consistency",
     "response_teachers",
