@@ -142,7 +142,7 @@ def test_a_value_where_a_function_is_asked_for(key: str, said: Said) -> None:
 SAID = {
     "00.3": "One of four words is asked for|can't be compared",
     "05.3": "names is asked for|no loss named|right about|can't be compared",
-    "13.5": "A dictionary from each letter|There is no case 'SP'|can't be compared",
+    "13.4": "A dictionary from each letter|There is no case 'SP'|can't be compared",
     "15.3": "A dictionary from each letter|There is no loss 'SP'|can't be compared",
     "16.3": "A dictionary from each letter|There is no project 'SP'|can't be compared",
 }
