@@ -26,6 +26,8 @@ class OneProcess:
     """Number of this process, from 0."""
     count = 1
     """How many processes train together."""
+    device: torch.device | None = None
+    """Where shared batches go; None leaves them where they are."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient to the parameters'."""

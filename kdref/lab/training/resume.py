@@ -101,6 +101,7 @@ class Checkpoint:
         self._path, self._every = None if path is None else Path(path), every
         self._modules, self._optimizer, self._things, self._process = modules, optimizer, things, process
         self._batches, self._generators = batches, generators_in(batches)
+        self._own = [thing for thing in things.values() if isinstance(thing, torch.Generator)]  # each process has its
         self._settings = {"processes": process.count, "accumulate": accumulate}
         self._epoch, self._position, self._updates = 1, 0, 0
         self._start: dict[str, Any] = {}  # random states when the epoch began
@@ -116,6 +117,9 @@ class Checkpoint:
             return 1
         _taken_from(self._things)  # what can't be kept is named now, not after an hour
         state = _read(self._path)
+        stands = self._process.gathered(state and state["updates"])
+        if any(other != stands[0] for other in stands):
+            raise ValueError(f"the processes read different checkpoints: {self._path} must be on a disk of all of them")
         if state is None:
             return 1
         try:
@@ -125,6 +129,7 @@ class Checkpoint:
             _put_back(self._things, state["things"])
             rank = self._process.rank
             self._resumed = {**state["random"][rank], "means": state["means"][rank], "position": state["position"]}
+            set_random_states(self._resumed["now"], self._own)
             set_random_states(self._resumed["start"], self._generators)
         except (RuntimeError, LookupError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -154,7 +159,7 @@ class Checkpoint:
             if next(batches, self) is self:
                 raise ValueError(f"batches gave {number}, and {self._position} were trained on: these are others")
         if self._resumed is not None and self._position:
-            set_random_states(self._resumed["now"])  # skipping has drawn numbers too
+            set_random_states(self._resumed["now"], self._own)  # skipping has drawn numbers too
         self._resumed = None
         yield from batches
 
@@ -174,22 +179,28 @@ class Checkpoint:
     def _write(self, epoch: int, totals: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> None:
         assert self._path is not None
         modules, optimizer = self._process.states(self._modules, self._optimizer)
-        random = self._process.gathered({"start": self._start, "now": random_states()})
+        random = self._process.gathered({"start": self._start, "now": random_states(self._own)})
         counted = self._process.gathered(totals)
-        if self._process.rank != 0:
-            return
+        if self._process.rank == 0:
+            self._write_gathered(modules, {"optimizer": optimizer, "random": random, "means": counted}, epoch, rows)
+        self._process.gathered(None)  # nobody goes on, and may fail, before the file is whole
+
+    def _write_gathered(
+        self, modules: list[Any], content: dict[str, Any], epoch: int, rows: Sequence[Mapping[str, float]]
+    ) -> None:
+        assert self._path is not None
         bad = [n for state in modules for n, value in state.items() if torch.is_tensor(value) and not _finite(value)]
         if bad:
             raise FloatingPointError(
                 f"epoch {self._epoch}: {', '.join(bad[:3])} not finite: {self._path} stays as it was"
             )
-        content = {"settings": self._settings, "epoch": epoch, "position": self._position, "updates": self._updates}
-        content |= {"modules": modules, "optimizer": optimizer, "things": _taken_from(self._things), "random": random}
-        _write(self._path, content | {"means": counted, "rows": [dict(row) for row in rows]})
+        content |= {"settings": self._settings, "epoch": epoch, "position": self._position, "updates": self._updates}
+        things, kept = _taken_from(self._things), [dict(row) for row in rows]
+        _write(self._path, content | {"modules": modules, "things": things, "rows": kept})
 
 
 def _taken_from(things: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of each thing: of a generator, or of what has ``state_dict``.
+    """The state of each thing, by name.
 
     Raises:
         TypeError: If a thing has none.
@@ -197,7 +208,8 @@ def _taken_from(things: Mapping[str, Any]) -> dict[str, Any]:
     wrong = [name for name, thing in things.items() if not isinstance(thing, torch.Generator) and not _has_state(thing)]
     if wrong:
         raise TypeError(f"a checkpoint can't hold {', '.join(wrong)}: state_dict and load_state_dict are missing there")
-    return {n: t.get_state() if isinstance(t, torch.Generator) else t.state_dict() for n, t in things.items()}
+    # generators are kept with the random states
+    return {n: None if isinstance(t, torch.Generator) else t.state_dict() for n, t in things.items()}
 
 
 def _put_back(things: Mapping[str, Any], states: Mapping[str, Any]) -> None:
@@ -209,9 +221,7 @@ def _put_back(things: Mapping[str, Any], states: Mapping[str, Any]) -> None:
     if things.keys() != states.keys():
         raise ValueError(f"it holds the state of {sorted(states)}, and {sorted(things)} are to be restored")
     for name, thing in things.items():
-        if isinstance(thing, torch.Generator):
-            thing.set_state(states[name])
-        else:
+        if not isinstance(thing, torch.Generator):
             thing.load_state_dict(states[name])
         if isinstance(thing, LRScheduler):  # else it warns that the optimizer, new in this process, took no step yet
             thing.optimizer._opt_called = True  # type: ignore[attr-defined]
