@@ -258,6 +258,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: Callable[[bytes],
         simple(path)
 
 
+def test_the_checkpoint_before_is_replaced_and_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    simple(path, epochs=1)
+    before = path.read_bytes()
+    with path.open("rb") as opened:
+        simple(path, epochs=2)
+        assert opened.read() == before
+    assert path.read_bytes() != before
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "random": subprocess.run}, tmp_path / "c.pt")
     with pytest.raises(ValueError, match="is no checkpoint of fit, or damaged"):

@@ -155,10 +155,17 @@ def test_samples_are_the_same_whoever_draws_them(tmp_path: Path) -> None:
             options = {"pack": pack, "names": ("indices", "log_weights"), "seed": 7}
             store(mine.teacher(), mine.data(), tmp_path / name, rank=rank, count=count, **options, **SMALL)
     assert files(tmp_path / "one") == files(tmp_path / "three")
-    first = StoredOutputs(tmp_path / "one")
-    assert not torch.equal(
-        torch.stack([first[i]["indices"] for i in range(8)]), torch.stack([first[i]["indices"] for i in range(8, 16)])
-    )
+
+
+def test_each_shard_and_seed_draws_its_own_samples(tmp_path: Path) -> None:
+    alike, drawn = torch.zeros(16, 4), []
+    for seed in (0, 1):
+        options = {"pack": functools.partial(sampled_teacher, k=9), "names": ("indices", "log_weights"), "seed": seed}
+        store(mine.teacher(), alike, tmp_path / str(seed), **options, **SMALL)
+        stored = StoredOutputs(tmp_path / str(seed))
+        drawn += [torch.stack([stored[i]["indices"] for i in part]) for part in (range(8), range(8, 16))]
+    for number, one in enumerate(drawn):
+        assert not any(torch.equal(one, other) for other in drawn[:number])
 
 
 def test_storing_leaves_the_random_state_alone(tmp_path: Path) -> None:
