@@ -1,7 +1,6 @@
 """Distil a causal language model into a smaller one with the same tokeniser, on a text file: one text a line."""
 
 import argparse
-import copy
 import hashlib
 import math
 from pathlib import Path
