@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from kdref.lab.course import notebooks
-from kdref.lab.course.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
+from kdref.lab.course.notebook_source import lesson_of, read_source, round_up, solutions_of
 
 SOURCE = """\
 # %% [markdown]
@@ -127,15 +127,6 @@ def test_incomplete_exercise_is_refused(tags: tuple[str, ...], message: str, tmp
 def test_solution_of_several_cells_is_accepted(tmp_path: Path) -> None:
     folder = folder_with(tagged("exercise", "solution", "solution", "check"), tmp_path / "n")
     assert len(read_source(folder / "src" / "01_soft_targets.py").cells) == 4
-
-
-def test_minutes_are_words_lines_exercises_and_the_quiz(tmp_path: Path) -> None:
-    prose = "# %% [markdown]\n# " + "word " * 1800
-    code = "# %%\n" + "a = 1\n\n" * 100
-    exercises = tagged("exercise", "solution", "check") + '# %%\nlab.quiz("01")\n'
-    paths = [folder_with(text, tmp_path / str(n)) for n, text in enumerate((prose, prose + "\n\n" + code, exercises))]
-    read = [read_source(path / "src" / "01_soft_targets.py") for path in paths]
-    assert [minutes_to_read(notebook) for notebook in read] == [10, 15, 10]  # 1800/180; + 100/20; 4 + 2 and four lines
 
 
 def test_rounding_up_goes_to_fives() -> None:
