@@ -1,6 +1,7 @@
 """Recall on classes that nobody trained on: a student of an embedding teacher, by labels, relations or features.
 
-Settings were chosen by ``relation_retrieval_tuning`` before these runs. Lesson: notebooks/05_relation_based.ipynb.
+Settings were chosen before these runs: ``relation_retrieval_tuning`` and ``relation_retrieval_beyond``.
+Lesson: notebooks/05_relation_based.ipynb.
 """
 
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from kdref.lab.experiments._relation_retrieval import (
     taught,
     teacher,
 )
-from kdref.lab.experiments.relation_retrieval_tuning import chosen
+from kdref.lab.experiments.relation_retrieval_beyond import given
 from kdref.lab.models import make
 
 FLOORS = ("signals as they are", "untrained student")
@@ -30,4 +31,4 @@ def run(seed: int, arm: str) -> dict[str, float]:
     if arm in ("teacher", "untrained student"):
         network = teacher(seed) if arm == "teacher" else make(STUDENT, num_classes=WIDTH, seed=100 + seed)
         return measured(embedded(network, found.new_x), embedded(network, found.x), found)
-    return taught(arm, chosen(arm), seed=seed)
+    return taught(arm, given(arm), seed=seed)

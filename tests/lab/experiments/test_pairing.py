@@ -27,6 +27,8 @@ EXPERIMENTS = (
     "response_capacity",
     "response_balance",
     "relation_few_labels",
+    "relation_labels",
+    "relation_retrieval",
     "adversarial_features",
 )
 
