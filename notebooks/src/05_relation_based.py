@@ -9,7 +9,7 @@
 # - say how [relation](GLOSSARY.md#relation-based-distillation) losses are made and which changes of features they
 #   ignore;
 # - write the losses of [InfoNCE](GLOSSARY.md#infonce) and CRD, and say what InfoNCE can and cannot certify;
-# - tell from evidence when relations help, and when the teacher's logits or features are the better lesson.
+# - tell from evidence when relations help, and when the teacher's logits do more.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb), and section 2 of [lesson 02](02_response_based.ipynb) on weights;
 # sections 1 and 2 of [lesson 03](03_feature_based.ipynb) make it easier.
@@ -17,8 +17,7 @@
 # **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
 # seconds to run on one thread.
 #
-# **Files:** `kdref/relation/rkd.py` (distances and angles), `kdref/relation/similarity.py` (similarity, correlation,
-# neighbours), `kdref/relation/contrastive.py` (InfoNCE) and `contrastive_memory.py` (CRD).
+# **Files:** `kdref/relation/`: `rkd.py`, `similarity.py`, `contrastive.py` (InfoNCE), `contrastive_memory.py` (CRD).
 #
 # **Papers:** [Passalis and Tefas 2018](https://arxiv.org/abs/1803.10837) (PKT), [Park et al.
 # 2019](https://arxiv.org/abs/1904.05068) (RKD), [Tung and Mori 2019](https://arxiv.org/abs/1907.09682) (SP), [Peng et
@@ -39,9 +38,7 @@ from kdref.lab.experiments import relation_few_labels_tuning as few_tuning
 from kdref.lab.experiments import relation_labels_tuning as labels_tuning
 from kdref.lab.experiments._relation_labels import RELATIONS, pull, teacher_term
 from kdref.lab.experiments._relation_retrieval import recall, supervised_contrastive_loss
-from kdref.lab.report import style
-from kdref.lab.report.tables import ALL_SEEDS
-from kdref.lab.widgets.relation import draw_tables, draw_triangle, start_positions, triangle_explorer
+from kdref.lab.widgets.relation import draw_tables, draw_triangles, start_positions, triangle_explorer
 from kdref.relation import (
     ContrastiveMemory,
     correlation_congruence_loss,
@@ -59,14 +56,10 @@ BASE_SEED = lab.base_seed()
 # ## 1. The idea
 #
 # A single [feature](GLOSSARY.md#features) of a net has no meaning by itself: turn the axes of its space and undo the
-# turn in the next layer, and the net answers as before. What stays is **how examples lie to each other**. Two 3s are
-# near, a 3 and a 6 are far. So give the student the teacher's table of distances, B × B for a batch of B, and leave it
-# free how to arrange its features.
-#
-# The table has a row and a column per *example*, so the widths of the nets don't enter. Here the teacher is a
-# perceptron with 300 hidden units, trained on 1,000 labelled digits, and the student has 32. `lab.taps`
-# [reads](GLOSSARY.md#tap) the hidden layer.
-
+# turn in the next layer, and the net answers as before. What stays is **how examples lie to each other**: two 3s near,
+# a 3 and a 6 far. So give the student the teacher's table of distances, B × B for a batch of B. It has a row and a
+# column per *example*, so the widths of the nets don't enter: here a teacher with 300 hidden units, trained on 1,000
+# labelled digits, and a student with 32. `lab.taps` [reads](GLOSSARY.md#tap) the hidden layer.
 
 # %%
 split = data.digits(BASE_SEED)
@@ -87,8 +80,8 @@ assert lab.measure(teacher, split.test_x, split.test_y)["accuracy"] > 0.92
 print("teacher's features:", tuple(unseen.shape), "and it is right on more than 92 of 100 test images")
 
 # %% [markdown]
-# The student below sees no label and no logit, only how far apart the teacher finds 50 images at a time. It learns from
-# them with the loss of section 2. What do the tables of 60 *test* images look like, before and after?
+# The student sees no label and no logit, only how far apart the teacher finds 50 images at a time (section 2's loss).
+# What do the tables of 60 *test* images look like, before and after?
 
 # %%
 student = models.make("mlp-32", shape=split.shape, seed=BASE_SEED)
@@ -124,9 +117,8 @@ assert gaps["after"] < 0.5 * gaps["before"]
 print("the mean difference of the tables falls by more than half, on images never seen in training: yes")
 
 # %% [markdown]
-# The light blocks are the classes. Faint ones are there before, for images of one class are alike. After, the student's
-# table is much nearer to the teacher's, though nobody told it that there are ten classes, nor what any of them is
-# called. **Relations carry the shape and no names.**
+# The light blocks are the classes. After, the student's table is much nearer to the teacher's, though nobody told it
+# that there are ten classes, nor what any is called. **Relations carry the shape and no names.**
 #
 # ## 2. Distances and angles (RKD)
 #
@@ -157,36 +149,27 @@ print("angle:   ", round(rkd_angle_loss(line, equal_sides).item(), 3))
 # %% [markdown]
 # ## 3. Move it yourself: three examples
 #
-# The dashed triangle is the teacher's view of examples A, B and C, with two features each; the other one the student's.
-# Above each pair stand the distance loss and the angle loss. Which changes does each of them see?
+# Dashed the teacher's view of examples A, B and C, with two features each, beside it the student's; above them the
+# distance loss and the angle loss. Which changes does each of them see?
 
 # %%
 triangle = torch.tensor([[-2.0, -1.0], [2.0, -1.0], [-2.0, 2.0]])
+losses = {"distance": rkd_distance_loss, "angle": rkd_angle_loss}
 starts = start_positions(triangle)
-with style.new_figure(11, 7.4, rows=2, columns=3) as (figure, axes):
-    for ax, (name, corners) in zip(axes, list(starts.items())[1:], strict=True):
-        draw_triangle(ax, triangle, corners)
-        losses = f"{rkd_distance_loss(corners, triangle):.3f}, {rkd_angle_loss(corners, triangle):.3f}"
-        ax.set_title(f"{name}: {losses}", fontsize=10)
-    axes[0].legend(loc="lower right")
 report.figure(
-    figure,
+    draw_triangles(triangle, {name: starts[name] for name in list(starts)[1:]}, losses),
     "six triangles with distance and angle loss: both are zero when turned, mirrored, half as large or moved, and "
     "positive when stretched or with two corners swapped",
 )
-
-# %%
-seen = [
-    max(loss(corners, triangle) for loss in (rkd_distance_loss, rkd_angle_loss)) > 1e-6 for corners in starts.values()
-]
-print("seen:", ", ".join(name for name, found in zip(starts, seen, strict=True) if found))
+seen = {name: max(loss(corners, triangle) for loss in losses.values()) > 1e-6 for name, corners in starts.items()}
+print("seen:", ", ".join(name for name in starts if seen[name]))
 
 # %% [markdown]
-# Now drag the student's corners. Try: (1) leave A and B where they are, and find a second place for C where both losses
-# are zero; (2) find a triangle with angle loss zero and distance loss not.
+# Now drag the student's corners: (1) leave A and B, and find a second place for C where both losses are zero; (2) find
+# a triangle with angle loss zero and distance loss not.
 
 # %%
-triangle_explorer(triangle, {"distance": rkd_distance_loss, "angle": rkd_angle_loss})
+triangle_explorer(triangle, losses)
 
 # %% [markdown]
 # <details><summary>Answers</summary>(1) The mirror image of C, below AB. (2) There is none: three angles fix a triangle
@@ -244,17 +227,11 @@ kept = pd.DataFrame(
     }
 ).rename_axis("loss")
 report.table(kept.replace({True: "same", False: "changes"}))
-assert kept[["rotation", "scale × 3", "order of the batch"]].all(axis=None)
-assert list(kept.index[kept["shift by 2"]]) == ["RKD distance", "RKD angle"]
-assert list(kept.index[kept["lengths of rows"]]) == ["CC", "PKT"]
 
 # %% [markdown]
-# All five ignore rotation, scale and order, and none asks for equal widths. They part on two columns. Distances and
-# angles are made of *differences*, so a shift cancels. SP, CC and PKT look from the origin, so the zero matters to
-# them; and CC and PKT look at directions only.
-#
-# That has a price. After a ReLU no feature is negative, all cosines lie in [0, 1], and to what looks from the origin
-# examples seem more alike than they are. With both sides shifted by 5:
+# All five ignore rotation, scale and order. Distances and angles are made of *differences*, so a shift cancels. SP, CC
+# and PKT look from the origin, CC and PKT at directions only. That has a price: after a ReLU no feature is negative,
+# all cosines lie in [0, 1], and examples seem more alike than they are. With both sides shifted by 5:
 
 # %%
 left = {name: (loss(s + 5, t + 5) / loss(s, t)).item() for name, loss in RELATIONS.items()}
@@ -276,7 +253,7 @@ print(", ".join(f"{name} {share:.3%} left" for name, share in left.items()))
 #
 # with a temperature τ; the same with student and teacher exchanged is added, and the sum halved. It compares across the
 # two spaces, so they need equal widths: a learned linear [**head**](GLOSSARY.md#head) on the student, thrown away
-# afterwards. It was made for learning without labels.
+# afterwards.
 #
 # **By hand.** B = 2, τ = 1, partners at cosine 1, others at 0: −log(e/(e + 1)) = 0.313.
 
@@ -317,37 +294,30 @@ print("CRD:", round(crd_loss(one, one, torch.tensor([0]), torch.tensor([1]), mem
 # **What InfoNCE certifies.** log B minus the expected loss is a lower bound of the [**mutual
 # information**](GLOSSARY.md#mutual-information) of the two embeddings: how many nats one tells about the other. The
 # loss is never negative, so a batch of B certifies at most log B, *whatever the truth is* ([Poole et al.
-# 2019](https://arxiv.org/abs/1905.06922)): below, equal embeddings of infinite information. Hence large batches or
-# memories. And two images of one class are each other's negatives: `ContrastiveMemory(labels=...)` leaves them out;
-# exercise 05.5 does it by hand.
+# 2019](https://arxiv.org/abs/1905.06922)). Equal embeddings, of infinite information, with B = 128:
 
 # %%
-torch.manual_seed(0)
-both = torch.randn(1024, 64, dtype=torch.float64)
-for count in (2, 16, 128, 1024):
-    certified = math.log(count) - info_nce_loss(both[:count], both[:count], temperature=0.02).item()
-    assert certified <= math.log(count)
-    print(f"B = {count:4}   log B = {math.log(count):.3f}   certified {certified:.3f}")
+both = torch.sin(torch.arange(128.0 * 64) ** 1.5).reshape(128, 64)
+certified = math.log(128) - info_nce_loss(both, both, temperature=0.02).item()
+print(f"certified {certified:.2f} nats, log B {math.log(128):.2f}")
 
 # %% [markdown]
+# Hence large batches or memories. Two images of one class are each other's negatives: exercise 05.5 leaves them out.
+#
 # ## 6. When relations help
 #
 # The case that they seem made for: **few labels, many [unlabelled](GLOSSARY.md#unlabelled-data) images.** 50 labelled
-# digits, and 1,000 images that the teacher has seen and nobody labels for the student. The student (32 hidden units)
-# takes the cross-entropy of its 50 labels in every step, and beside it one loss against the teacher on 50 of the 1,000
-# images, 200 steps in all. First weights, order of the batches, optimiser and number of steps are the same for all arms
-# of a seed. For InfoNCE a linear head is learned too, for CRD its memory's two, with 256 negatives.
-#
-# The teacher's term by name; `own` is what the student says of the images, `told` what the teacher says:
+# digits, and 1,000 images that the teacher has seen and nobody labels for the student. Each of its 200 steps takes the
+# cross-entropy of all 50 labels, and beside it one loss against the teacher on 50 of the 1,000 images. InfoNCE has a
+# linear head, CRD its memory with 256 negatives. `own` is what the student says of the images, `told` the teacher:
 
 # %%
 lab.show(teacher_term)
 
 # %% [markdown]
 # **Weights by one rule.** A setting of k means: when training starts, the teacher's term pulls k times as hard at the
-# first layer as the labels do (length of the gradient, `pull`, measured on 100 images). Each loss tries seven k on
-# *validation* images of two seeds that appear nowhere else, and takes the best. Labels alone get the same effort: six
-# weight decays.
+# first layer as the labels do. Each loss tries seven k on *validation* images of two seeds of their own, and takes the
+# best. Labels alone get the same effort: six weight decays.
 
 # %%
 lab.show(pull)
@@ -372,14 +342,8 @@ fifty = fifty.assign(arm=fifty["arm"].str.removesuffix(", 50 labels"))
 result = lab.compare(fifty, baseline="labels only", metric="accuracy")
 report.comparison(result, caption="50 labels: test accuracy against labels only")
 
-# %%
-report.figure(
-    report.intervals(result, x_label="points against labels only"),
-    "differences from labels only with intervals: soft targets far above zero, relation losses in between",
-)
-
 # %% [markdown]
-# The verdicts that count are those over all seeds; beside them the three groups of eight, which must not contradict.
+# What counts is the verdict over all seeds; groups of eight stand beside it.
 
 # %%
 judged = {name: report.verdicts(fifty, baseline=name) for name in ("labels only", "soft targets")}
@@ -387,36 +351,23 @@ for name, found in judged.items():
     report.table(found, caption=f"50 labels: verdicts against {name}")
 
 # %%
-over_all = {name: found[ALL_SEEDS] for name, found in judged.items()}
+over_all = {name: found["all seeds"] for name, found in judged.items()}
 assert (fifty[fifty["arm"] == "labels only"]["training_accuracy"] == 1).all()
 assert (over_all["labels only"].drop("CRD") == "helps").all()
 assert (over_all["soft targets"] == "hurts").all()
-print("labels only has learned all of its 50 labels, on every seed: yes")
-print("all losses but CRD help, and all are below soft targets: yes")
+print("labels only knows its 50 labels by heart; all losses but CRD help; all are below soft targets: yes")
 
 # %% [markdown]
-# - **Relations help:** distances, angles, similarity, correlation, neighbours and InfoNCE beat tuned labels by several
-#   points. The images without labels are worth something, though no class was named for them.
+# - **Relations help:** all five and InfoNCE beat tuned labels by several points, though no class was named for the
+#   1,000 images.
 # - **CRD** CRDTEXT
-# - **Soft targets help far more.** Of the same teacher, on the same images, they also say *which* class each image is
-#   like. Where you have a teacher's logits for your classes, relations are not the first thing to take.
-# - Which relation is best is not tested here: no pair of them is compared.
+# - **Soft targets help far more:** they also say *which* class each image is like. Where you have them for your
+#   classes, relations are not the first thing to take.
 #
-# Stored numbers are worth what can be recomputed: one seed, two arms, live.
-
-# %%
-seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
-for arm in ("labels only, 50 labels", "RKD distance, 50 labels"):
-    live = relation_labels.run(seed, arm)
-    kept = stored.query("seed == @seed and arm == @arm").iloc[0]
-    assert abs(live["accuracy"] - kept["accuracy"]) < 0.03
-    print(f"{arm}: within three points of the stored run")
-
-# %% [markdown]
 # ## 7. A teacher without logits: retrieval
 #
-# So what are relations for? For a teacher who has **no logits for your classes**: all that they ask for is one vector
-# per example. The test is [retrieval](GLOSSARY.md#retrieval) among *new classes*: is the nearest other signal, by its
+# What are relations for? For a teacher who has **no logits for your classes**: they ask for one vector per example. The
+# test is [retrieval](GLOSSARY.md#retrieval) among *new classes*: is the nearest other signal, by its
 # embedding, of the same class? The share of yes is [**recall at 1**](GLOSSARY.md#recall-at-k); *at 5*, one of the five
 # nearest is.
 #
@@ -442,6 +393,7 @@ means.columns = ["recall at 1", "at 5", "at 1, known classes"]
 report.table(means, percent=list(means), caption="recall on new classes, and on the signals trained on, 24 seeds")
 
 # %%
+LIKENESSES = ["RKD distance", "RKD angle", "RKD both", "SP", "PKT"]
 trained = runs[~runs["arm"].isin(["teacher", *relation_retrieval.FLOORS])]
 against = {name: report.verdicts(trained, baseline=name) for name in ("labels", "features", "InfoNCE")}
 for name, found in against.items():
@@ -455,19 +407,32 @@ report.figure(
 )
 
 # %%
-RETRIEVAL
+for baseline in ("labels", "features"):
+    said = against[baseline]["all seeds"]
+    assert (said[[*LIKENESSES, "InfoNCE"]] == "helps").all()
+    print(f"relations and InfoNCE beat {baseline}: yes")
+assert (against["InfoNCE"].loc[LIKENESSES, "all seeds"] == "undecided").all()
+longer = pd.concat([trained, experiments.load("relation_retrieval_longer")])
+result = lab.compare(longer, baseline="labels", metric="accuracy").loc["labels, 3 times as long"]
+print("labels, three times as long: LONGER")
+
 # %% [markdown]
-# TEXT7
+# - **Without a label** RKD, SP, PKT and InfoNCE beat both the labels' own loss and the hint, which are not told apart.
+# - **InfoNCE** has the highest mean; no relation is told apart from it. It needs a head and a temperature, they don't.
+# - LONGTEXT
 #
-# One seed, two arms, live:
+# Stored numbers are worth what can be recomputed: one seed, two arms of both experiments, live.
 
 # %%
 seed = BASE_SEED if BASE_SEED in set(runs["seed"]) else 0
-for arm in ("labels", "RKD both"):
-    live = relation_retrieval.run(seed, arm)
-    kept = runs.query("seed == @seed and arm == @arm").iloc[0]
-    assert abs(live["accuracy"] - kept["accuracy"]) < 0.04
-    print(f"{arm}: within four points of the stored run")
+for module, arms in (
+    (relation_labels, ("labels only, 50 labels", "RKD distance, 50 labels")),
+    (relation_retrieval, ("labels", "RKD both")),
+):
+    kept = experiments.load(module.__name__.rpartition(".")[2]).set_index(["seed", "arm"])["accuracy"]
+    for arm in arms:
+        assert abs(module.run(seed, arm)["accuracy"] - kept[seed, arm]) < 0.03
+        print(f"{arm}: within three points of the stored run")
 
 # %% [markdown]
 # ## 8. Every loss of five lessons, side by side (in depth)
@@ -625,8 +590,7 @@ def my_relative_distances(embeddings):
 lab.check("05.1", my_relative_distances)
 
 # %% [markdown] tags=["exercise"]
-# **05.2 Derive.** Write SP from the table of section 4: features (B, D) and (B, D'), result a scalar. Then compare with
-# the package: `lab.show(similarity_preserving_loss)`.
+# **05.2 Derive.** Write SP from the table of section 4: features (B, D) and (B, D'), result a scalar.
 #
 # <details><summary>Hint</summary>Two products of matrices, two normalisations of rows, one mean of squares.</details>
 
@@ -646,8 +610,8 @@ def my_similarity_loss(student_features, teacher_features):
 lab.check("05.2", my_similarity_loss)
 
 # %% [markdown] tags=["exercise"]
-# **05.3 Predict.** To every feature of the student 5 is added. Which of the losses "RKD distance", "RKD angle", "SP",
-# "CC" and "PKT" change? Give a set of names; look at the formulas, not at the table.
+# **05.3 Predict.** To every feature of the student 5 is added. Which of "RKD distance", "RKD angle", "SP",
+# "CC" and "PKT" change? A set of names, from the formulas.
 #
 # <details><summary>Hint</summary>Where does the constant cancel?</details>
 
@@ -728,33 +692,29 @@ def my_critic_loss(positives, negatives, temperature, c):
 # %% tags=["check"]
 lab.check("05.6", my_critic_loss)
 
-# %% [markdown]
-# **Going further** (not checked): section 4's price in practice. Repeat section 1 with features *before* the ReLU.
-
 # %%
 lab.quiz("05")
 
 # %% [markdown]
 # ## 12. When to use relations, and when not
 #
-# **Use them** when the teacher has embeddings and no logits for your classes: without a label, RKD, SP and PKT beat a
-# hint in retrieval of new classes, and RKD and PKT the labels too (section 7; so did InfoNCE, which needs a head); when
-# labels are few and images many (section 6). RKD needs no care about the origin; SP and PKT need large weights. Choose
-# the weight from gradients first, on validation data then.
+# **Use them** when the teacher has embeddings and no logits for your classes: without a label, RKD, SP and PKT beat
+# labels and a hint in retrieval of new classes (section 7; so did InfoNCE, which needs a head); when labels are few and
+# images many (section 6). RKD needs no care about the origin; SP and PKT need large weights: start from gradients.
 #
-# **When not:** you have the teacher's logits and want one loss only (soft targets were far better with 50 labels, and
+# **When not:** you have the teacher's logits and want one loss only (with 50 labels soft targets were far better, and
 # no relation alone beat them in section 8; SP and RKD beside them did, for one student); labels are many (section 9);
 # your batch is split over devices and nobody gathers it: then each device sees its own pairs.
 #
-# **Cost:** one forward pass of the teacher per image, then B² numbers (B³ for angles, K·B for CRD, whose memory holds
-# two embeddings of each training image). Measured: `python -m kdref.lab.bench losses`.
+# **Cost:** one forward pass of the teacher per image, B² numbers (B³ for angles), for CRD a memory of all training
+# images.
 #
 # **Copy it:** `python -m kdref copy relation` writes this lesson's files, each of which needs only torch; `python -m
 # kdref copy rkd_distance_loss` that function and what it calls.
 #
-# **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), which compares them all;
-# [Poole et al. 2019](https://arxiv.org/abs/1905.06922) on bounds of mutual information; [Tschannen et al.
-# 2020](https://arxiv.org/abs/1907.13625): the information they certify does not explain why contrastive methods work.
+# **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), who compare them all; [Tschannen et al.
+# 2020](https://arxiv.org/abs/1907.13625): the information that they certify does not explain why contrastive methods
+# work.
 #
 # **Next lesson:** [06](06_multi_teacher.ipynb), several teachers: what do they know together that
 # none of them knows alone?

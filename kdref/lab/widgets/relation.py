@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kdref.lab.widgets.panel import Panel
 
-__all__ = ["CORNERS", "Triangle", "draw_tables", "draw_triangle", "start_positions", "triangle_explorer"]
+__all__ = ["CORNERS", "Triangle", "draw_tables", "draw_triangles", "start_positions", "triangle_explorer"]
 
 CORNERS = ("A", "B", "C")
 _REACH = 4.0  # of both coordinates
@@ -178,7 +178,22 @@ def start_positions(teacher: Tensor) -> dict[str, Tensor]:
     }
 
 
-def draw_triangle(ax: Axes, teacher: Tensor, student: Tensor) -> None:
+def draw_triangles(
+    teacher: Tensor, students: Mapping[str, Tensor], losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
+) -> Figure:
+    """Six triangles of a student beside the teacher's, each under its name and its losses."""
+    from kdref.lab.report import style
+
+    with style.new_figure(11, 7.4, rows=2, columns=3) as (figure, axes):
+        for ax, (name, corners) in zip(axes, students.items(), strict=True):
+            _draw_triangle(ax, teacher, corners)
+            said = ", ".join(f"{loss(corners, teacher):.3f}" for loss in losses.values())
+            ax.set_title(f"{name}: {said}", fontsize=10)
+        axes[0].legend(loc="lower right")
+    return figure
+
+
+def _draw_triangle(ax: Axes, teacher: Tensor, student: Tensor) -> None:
     """Draw the teacher's triangle, dashed, and the student's, with their corners named.
 
     Args:
@@ -217,10 +232,10 @@ def draw_tables(teacher: Tensor, students: Mapping[str, Tensor]) -> Figure:
         for row, (when, own) in enumerate(students.items()):
             panels = {"teacher": teacher, f"student {when}": own, "difference": (own - teacher).abs()}
             for ax, (title, table) in zip(axes[3 * row : 3 * row + 3], panels.items(), strict=True):
-                picture = ax.imshow(table, cmap=style.SEQUENTIAL, vmin=0, vmax=1.8)
+                picture = ax.imshow(table.numpy(), cmap=style.SEQUENTIAL, vmin=0, vmax=1.8)
                 ax.set(title=title, xlabel="example, by class")
-                ax.set_xticks(middles, range(10))
-                ax.set_yticks(middles, range(10))
+                ax.set_xticks(middles, list("0123456789"))
+                ax.set_yticks(middles, list("0123456789"))
                 ax.grid(False)
             axes[3 * row].set_ylabel("example, by class")
         figure.colorbar(picture, ax=axes, label="distance, in units of the mean", shrink=0.7)
