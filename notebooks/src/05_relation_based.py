@@ -369,9 +369,8 @@ print("labels only knows its 50 labels by heart; all losses but CRD help; all ar
 # ## 7. A teacher without logits: retrieval
 #
 # What are relations for? For a teacher who has **no logits for your classes**: they ask for one vector per example. The
-# test is [retrieval](GLOSSARY.md#retrieval) among *new classes*: is the nearest other signal, by its
-# embedding, of the same class? The share of yes is [**recall at 1**](GLOSSARY.md#recall-at-k); *at 5*, one of the five
-# nearest is.
+# test is [retrieval](GLOSSARY.md#retrieval) among *new classes*: is the nearest other signal, by its embedding, of the
+# same class? The share of yes is [**recall at 1**](GLOSSARY.md#recall-at-k); *at 5*, one of the five nearest is.
 #
 # MNIST-1D, signals of ten classes. Each seed draws six; teacher and students learn from these alone, about 1,800
 # signals, and are judged on test signals of the *four others*. The teacher, a convolutional net of 32 channels, ends in
@@ -417,7 +416,7 @@ print("RKD, SP, PKT and InfoNCE beat labels and features; no relation is told ap
 # %% [markdown]
 # - **Without a label** RKD, SP, PKT and InfoNCE beat both the labels' own loss and the hint, which are not told apart.
 # - **InfoNCE** has the highest mean; no relation is told apart from it. It needs a head and a temperature, they don't.
-# - **Not tried:** a longer training. After ten epochs the labels' student finds 91 % on the signals that it learned
+# - **Not shown:** longer training. After ten epochs the labels' student finds 91 % on the signals that it learned
 #   from, the others 91 to 93 %.
 #
 # Stored numbers are worth what can be recomputed: one seed, two arms of both experiments, live.
