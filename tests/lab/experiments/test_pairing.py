@@ -28,6 +28,8 @@ EXPERIMENTS = (
     "response_capacity",
     "response_balance",
     "relation_few_labels",
+    "relation_labels",
+    "relation_retrieval",
     "adversarial_features",
     "self_distillation_labels",
 )
