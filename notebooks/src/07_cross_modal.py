@@ -424,13 +424,13 @@ print(f"labels alone are right on {means.loc['gyroscope | nobody | labels', 'fit
 #   accelerometer's on less than a quarter. Taught by the gyroscope, an accelerometer loses more than a point, though
 #   the tuning mostly took the lowest temperature, which leaves least of that teacher. There was room for a gain (all
 #   labels bring four), but not from a teacher that knows less.
-# - **Selection by agreement** is undecided at τ = 2 and gains more than two points at τ = 1: the temperature decided.
-#   There it makes no useful difference to soft targets on all windows, tuned to another τ. At equal ones the tuning's
-#   table has it about a point ahead (51.4 to 50.3 at 2, 53.8 to 53.0 at 1): ten folds, no verdict.
+# - **Selection by agreement** is undecided at τ = 2 and gains more than two points at τ = 1: at this budget the
+#   temperature decides. At 1 it makes no useful difference to soft targets on all windows, tuned to another τ. At equal
+#   ones the tuning's table has it about a point ahead (51.4 to 50.3 at 2, 53.8 to 53.0 at 1): ten folds, no verdict.
 # - **Contrastive alignment** gains less than a point, at the best of its weights, and is undecided in two groups of
 #   seeds; **features** make no useful difference in accuracy, whatever their weight. Both lower the NLL.
-# - **All of it after 20 epochs**, when labels alone are right on 85 % of the windows that they learn from: "no useful
-#   difference" is said of this budget.
+# - **All of it after 20 epochs**, when labels alone are right on 85 % of the windows that they learn from. "Undecided" and
+#   "no useful difference" are said of this budget; a longer one may decide otherwise.
 # - **A limit.** With all labels, at this budget, the gyroscope is still more than ten points behind an accelerometer
 #   with three people's labels. Much of what that teacher knows does not seem to be within reach of networks like these,
 #   through the student's signal.
