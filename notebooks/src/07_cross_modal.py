@@ -429,8 +429,8 @@ print(f"labels alone are right on {means.loc['gyroscope | nobody | labels', 'fit
 #   ones the tuning's table has it about a point ahead (51.4 to 50.3 at 2, 53.8 to 53.0 at 1): ten folds, no verdict.
 # - **Contrastive alignment** gains less than a point, at the best of its weights, and is undecided in two groups of
 #   seeds; **features** make no useful difference in accuracy, whatever their weight. Both lower the NLL.
-# - **All of it after 20 epochs**, when labels alone are right on 85 % of the windows that they learn from. "Undecided" and
-#   "no useful difference" are said of this budget; a longer one may decide otherwise.
+# - **All of it after 20 epochs**, when labels alone are right on 85 % of the windows that they learn from. "Undecided"
+#   and "no useful difference" are said of this budget; a longer one may decide otherwise.
 # - **A limit.** With all labels, at this budget, the gyroscope is still more than ten points behind an accelerometer
 #   with three people's labels. Much of what that teacher knows does not seem to be within reach of networks like these,
 #   through the student's signal.
