@@ -1,4 +1,5 @@
-"""What the live experiment of lesson 03 needs beside its step: one training, as in ``feature_places``, and margins.
+"""What the live experiments of lesson 03 need beside their steps: one training, as in ``feature_places``, margins, and
+a strong regressor.
 
 Lesson: notebooks/03_feature_based.ipynb.
 """
@@ -19,6 +20,12 @@ def margins(responses: Tensor) -> Tensor:  # (B, C) -> (C,)
     return (responses * negative).sum(dim=0) / negative.sum(dim=0).clamp(min=1)
 
 
+def strong_regressor(student_channels: int, teacher_channels: int) -> nn.Sequential:
+    """Two convolutions of 3 × 3: it can make much of features that mean little."""
+    first = nn.Conv2d(student_channels, 32, 3, padding=1)
+    return nn.Sequential(first, nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, teacher_channels, 3, padding=1))
+
+
 def learn(
     step: Callable[[tuple[Tensor, ...]], Mapping[str, Tensor]],
     modules: Sequence[nn.Module],
@@ -28,7 +35,7 @@ def learn(
     decay: float,
 ) -> None:
     """320 steps of AdamW along a cosine, on batches of 50."""
-    trained = [parameter for module in modules for parameter in module.parameters()]
+    trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=decay, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     batches = Batches(*tensors, batch_size=BATCH_SIZE, seed=seed)

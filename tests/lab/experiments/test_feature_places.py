@@ -12,6 +12,8 @@ from kdref.lab.experiments import _feature_places, load
 from kdref.lab.experiments._feature_live import learn, margins
 from kdref.lab.experiments._feature_places import ARMS, CONTROLS, EPOCHS, HASTY, LAYERS, SHORT, TUNED, Setting
 from kdref.lab.experiments.feature_places import ARMS as NAMES
+from kdref.lab.experiments.feature_places_further import EXTENDED, SETTINGS, settled
+from kdref.lab.experiments.feature_places_further import SEEDS as MORE_SEEDS
 from kdref.lab.experiments.feature_places_tuning import PAIRS, SEEDS, chosen
 from kdref.lab.models import make
 from kdref.lab.training.taps import taps
@@ -73,14 +75,17 @@ def test_every_arm_tries_eight_settings_and_a_control_takes_its_arms() -> None:
     assert {len(arm.settings) for arm in TUNED.values()} == {8}
     assert len(PAIRS) == 8 * len(TUNED)
     for name in (*CONTROLS, *HASTY):
-        assert chosen(name) == chosen(ARMS[name].like)
+        assert settled(name) == settled(ARMS[name].like)
+    for name in TUNED:
+        assert settled(name) in (SETTINGS.values() if name == EXTENDED else {chosen(name)})
     assert {arm.epochs for arm in HASTY.values()} == {SHORT}
     assert 10 * SHORT == EPOCHS
 
 
 def test_seeds_that_chose_are_not_reported() -> None:
     runs = load("feature_places")
-    assert not set(SEEDS) & set(runs["seed"])
+    assert not {*SEEDS, *MORE_SEEDS} & set(runs["seed"])
+    assert not set(SEEDS) & set(MORE_SEEDS)
     assert sorted(runs["arm"].unique()) == sorted(NAMES)
 
 
