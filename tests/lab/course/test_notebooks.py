@@ -146,11 +146,11 @@ def test_built_notebook_ran_on_this_python_in_its_folder_without_a_seed(built: P
 def test_built_notebook_holds_nothing_that_changes_by_itself(built: Path) -> None:
     notebook = json.loads((built / "01_soft_targets.ipynb").read_text(encoding="utf-8"))
     assert notebook["metadata"] == {
-        "kdref": {"minutes": 5, "seconds": 5},
+        "kdref": {"minutes": 10, "seconds": 5},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    assert "".join(notebook["cells"][0]["source"]).endswith("Takes 5 minutes and 5 seconds.")
+    assert "".join(notebook["cells"][0]["source"]).endswith("Takes 10 minutes and 5 seconds.")
     assert [set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"]] == [True] * 7
     assert set(notebook["cells"][3]["outputs"][0]["data"]) == {"text/plain"}, "a widget's view names a dead model"
 
