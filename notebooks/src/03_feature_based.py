@@ -532,9 +532,11 @@ report.comparison(lab.compare(overhauled, baseline=plain, metric="accuracy"), ca
 against_plain = report.verdicts(overhauled, baseline=plain)
 report.table(against_plain, caption=f"accuracy against {plain}")
 assert against_plain.loc["labels", ALL_SEEDS] == "hurts"
+assert against_plain.loc[partial, ALL_SEEDS] == "no useful difference"
 
 # %% [markdown]
-# **Seen:** before the ReLU the hint 1 → 1 gains on labels as well. @@OFD@@
+# **Seen:** before the ReLU the hint 1 → 1 gains on labels as well. The partial distance makes no useful difference
+# there: what is left out is not what matters in this experiment. The paper saw gains in deep nets on ImageNet.
 #
 # ## 6. Reusing the teacher's classifier, honestly
 #
@@ -582,14 +584,18 @@ report.comparison(lab.compare(reused, baseline="reused classifier", metric="accu
 # %%
 reuse = report.verdicts(reused, baseline="reused classifier")
 report.table(reuse, caption="accuracy against SimKD")
-assert (reuse[ALL_SEEDS] == "hurts").all()
+assert (reuse[ALL_SEEDS].drop("soft targets, as large") == "hurts").all()
+assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 
 # %% [markdown]
-# **Seen:** SimKD gains twelve points on the small student's labels, five on its own network from labels, six on a plain
-# one of its size. @@LARGE@@ So a part of its gain is size, and the rest is the teacher's. It has no labels at all and
-# needs none: the teacher's classifier knows them. `lab.measure` counts trainable parameters and so leaves the frozen
-# classifier out: an easy way to flatter SimKD. With real networks the projector is a smaller share; count yours, and
-# time it.
+# **Seen:** SimKD gains twelve points on the small student's labels, five on its own network from labels, and six on a
+# plain net of its size from labels. So it is not size alone: the teacher's features teach. But give that plain net
+# *soft targets*, and it is level with SimKD (undecided, on either side of zero). What SimKD adds here is neither the
+# projector nor the classifier, but a teacher; soft targets are one too.
+#
+# SimKD has no labels and needs none: the teacher's classifier knows them. `lab.measure` counts trainable parameters and
+# so leaves the frozen classifier out: an easy way to flatter SimKD. With real networks the projector is a smaller
+# share; count yours, and time it.
 #
 # ## 7. The other losses, and what has come since
 #
@@ -749,9 +755,10 @@ lab.quiz("03")
 #
 # **Use them** when teacher and student are of one family, so that layers of equal depth mean the same; when there are
 # no outputs worth copying (a detector's trunk, an encoder); when the student shall be used for its features. Here, with
-# 100 labels, one hint of five places gained, at the first layers, less than soft targets did; SimKD gained most, also
-# beside a plain net of its size. In section 8 of [lesson 05](05_relation_based.ipynb), with 500 labels, review and the
-# reused classifier beat soft targets for a student of the same family, and so did hints for one of another.
+# 100 labels, one hint of five places gained, at the first layers, less than soft targets did. SimKD gained most, as
+# much as soft targets for a plain net of its size. In section 8 of [lesson 05](05_relation_based.ipynb), with 500
+# labels, review and the reused classifier beat soft targets for a student of the same family, and so did hints for one
+# of another.
 #
 # **How:** try several places; choose the weight on validation data, and look whether the labels are still learned;
 # always run soft targets, labels alone and a plain net of the same size beside it.
