@@ -52,9 +52,8 @@ LABELLED = 100  # images that the students may learn from; the teachers had 1,00
 # ## 1. The idea
 #
 # Logits are the last thing a network computes. Before them it has turned the image into
-# [**features**](GLOSSARY.md#features), the activations of its layers: maps of many channels. They hold more numbers
-# than the logits, and each layer has its own. A method is [**feature-based**](GLOSSARY.md#feature-based-distillation)
-# when the student is also judged by its features.
+# [**features**](GLOSSARY.md#features), the activations of its layers: maps of many channels. A method is
+# [**feature-based**](GLOSSARY.md#feature-based-distillation) when the student is also judged by its features.
 #
 # Teachers of sections 1 to 3 are convolutional nets of three layers and 16 channels, trained on 1,000 of the 8 × 8
 # digits; students have 4 channels. One teacher for each of eight seeds.
@@ -83,9 +82,8 @@ for name, features in tapped(split.test_x[:1]).items():
     print(f"{name:15} {tuple(features.shape[1:])}")
 
 # %% [markdown]
-# A picture of one layer's features that needs no channel names: how alike does it find each pair of images? Thirty
-# test images, sorted by digit. Light blocks on the diagonal mean that images of one digit look alike to this layer,
-# and unlike the others.
+# A picture of a layer's features that needs no channel names: how alike does it find each pair of thirty test images,
+# sorted by digit? Light blocks on the diagonal: images of one digit look alike to this layer.
 
 # %%
 first = split.test_y[:30].argsort()
@@ -128,8 +126,8 @@ with torch.no_grad():
 print("hint loss:", round(loss.item(), 3))
 
 # %% [markdown]
-# *Claim* (2015): a student deeper and thinner than its teacher can be trained, and beats it. Hints come first, without
-# labels; soft targets follow. *Since:* batch norm, of the same year, made deep nets trainable without hints.
+# *Claim* (2015): a student deeper and thinner than its teacher can be trained, by hints first and soft targets after,
+# and beats it. *Since:* batch norm, of the same year, made deep nets trainable without hints.
 #
 # **The published pattern.** CIFAR-100, test accuracy in per cent, from the table of [Tian et al.
 # 2020](https://arxiv.org/abs/1910.10699): 13 pairs of teacher and student, the last six of different families. One
@@ -271,17 +269,14 @@ untrained = "strong, student untrained"
 assert by_loss.loc[untrained, "verdict"] == "helps"
 assert by_cka.loc[untrained, "verdict"] == "hurts"
 assert by_cka.loc["strong", "verdict"] != "hurts"
-print("the untrained student with the strong regressor has the lower hint loss:", by_loss.loc[untrained, "verdict"])
-print("and its own features are less like the teacher's:", by_cka.loc[untrained, "verdict"])
+print("the untrained student has the lower hint loss, through the strong regressor: yes")
+print("and its own features are less like the teacher's: yes")
 
 # %% [markdown]
 # **Seen:** the hint loss ranks two students the wrong way round. The one that learned nothing has a better loss than
 # one that learned through the 1 × 1 regressor, because a strong regressor fits the teacher from whatever it is given.
 # So a hint loss is no measure of a student, and losses through different regressors can't be compared. Look at the
 # student's own features.
-#
-# **Not seen:** that a strong regressor keeps a student *that does learn* from becoming like its teacher. The warning is
-# about what you measure.
 #
 # ## 4. The experiment: where to attach
 #
@@ -302,7 +297,8 @@ stored = pd.concat([experiments.load(name) for name in names], ignore_index=True
 hasty = stored["arm"].str.endswith("32 steps")
 settings = stored[~hasty].groupby("arm", sort=False)[["decay", "own", "training_accuracy"]].mean()
 settings.columns = ["weight decay", "weight or temperature", "knows of its 100 images"]
-report.table(settings, percent=["knows of its 100 images"], caption="chosen settings, and whether the budget suffices")
+shown = settings[~settings.index.str.match("2 → 2, (teacher|regressor)")]  # section 4 controls 1 → 1
+report.table(shown, percent=shown.columns[2:], decimals=1, caption="chosen settings; is the budget enough?")
 fitted = settings["knows of its 100 images"]
 assert fitted["labels"] > 0.98
 assert fitted["2 → 2"] < fitted["2 → 2, lighter"] < 0.95 < fitted["1 → 1"]
@@ -383,9 +379,7 @@ print("hints that help against labels alone, over all seeds: 1 → 1; soft targe
 # no other place is shown to gain. Soft targets gain seven. Where hints were too heavy their intervals are wide, since
 # some students hardly learned their labels: a hint has to leave room for them.
 #
-# So the place has to be tried. FitNets chose the *middle*, so as not to bind the student too much; later work takes the
-# last layer or several stages of equal depth. Across *families* layers of equal depth need not mean the same: lesson
-# 04, section 5, has published cases below no teacher at all.
+# So the place has to be tried. FitNets chose the *middle*, later work the last layer, or several of equal depth.
 #
 # ### Is it the teacher?
 #
@@ -406,25 +400,20 @@ assert control.loc["soft targets", ALL_SEEDS] == "helps"
 
 # %% [markdown]
 # **Seen:** it is the teacher. The same pull towards a teacher that never learned loses against the hint. Through a
-# frozen regressor the hint loses ten points, too: the regressor has to learn (section 7). And plain soft targets,
-# without a regressor or a place to choose, gain two points more than the best hint here: the published pattern of
-# section 2.
+# frozen regressor the hint loses ten points, too: the regressor has to learn (section 7). And plain soft targets
+# gain two points more than the best hint here: the published pattern of section 2.
 #
 # **What a short budget would have said.** Labels, soft targets and a hint after 32 steps, a tenth:
 
 # %%
-short = stored[hasty]
-report.table(
-    short.groupby("arm", sort=False)[["accuracy", "training_accuracy"]].mean(),
-    percent=["accuracy", "training_accuracy"],
-)
+short, columns = stored[hasty], ["accuracy", "training_accuracy"]
+report.table(short.groupby("arm", sort=False)[columns].mean(), percent=columns)
 too_early = report.verdicts(short, baseline="labels, 32 steps")[ALL_SEEDS]
 assert (too_early == "hurts").all()
 print("after 32 steps, against labels:", too_early.to_dict())
 
 # %% [markdown]
-# Nobody knows even the training images by then, and each teacher seems to hurt: soft targets too, which help with ten
-# times the steps.
+# Too early: even the training images are not learned by then, and soft targets, too, seem to hurt.
 #
 # ### How alike are the layers now?
 #
@@ -466,12 +455,11 @@ print("labels alone make layer 3 more like the teacher's than it was before trai
 print("the hint 1 → 1 makes all layers more like the teacher's, layer 1 most: yes")
 
 # %% [markdown]
-# **How to read it:** look along a row. Which of the teacher's layers is this one most like, and is it the one of the
-# same depth? **Seen:** a student that never met its teacher becomes like it, from labels alone: so compare a hint with
+# **Seen:** a student that never met its teacher becomes like it, from labels alone: so compare a hint with
 # labels alone, not with the start. The hint on layer 1 adds to all layers, also to those that it never saw.
 #
-# *What independent work found:* [Davari et al. 2023](https://arxiv.org/abs/2210.16156): CKA can be moved far by
-# shifting some of the examples, without changing much of what the network does. It is a picture, not a proof.
+# A caution: CKA can be moved far by shifting some of the examples, without changing much of what the network does
+# ([Davari et al. 2023](https://arxiv.org/abs/2210.16156)).
 #
 # **Move it yourself.** Choose a layer of each network. Guess first: after labels alone, which of the teacher's layers
 # is the student's layer 3 most like?
@@ -480,8 +468,8 @@ print("the hint 1 → 1 makes all layers more like the teacher's, layer 1 most: 
 layer_picker({title: tables[title] for title in ("labels", "labels and hint 1 → 1")})
 
 # %% [markdown]
-# <details><summary>Answer</summary> Hardly any: its values for the three are within a few hundredths. Depth tells
-# little here, and the picture alone proves no correspondence of layers.</details>
+# <details><summary>Answer</summary> Hardly any: its three values lie within a few hundredths. Depth tells little
+# here.</details>
 #
 # ## 5. The overhaul: what not to copy
 #
@@ -536,7 +524,7 @@ assert against_plain.loc[partial, ALL_SEEDS] == "no useful difference"
 
 # %% [markdown]
 # **Seen:** before the ReLU the hint 1 → 1 gains on labels as well. The partial distance makes no useful difference
-# there: what is left out is not what matters in this experiment. The paper saw gains in deep nets on ImageNet.
+# there. The paper saw gains, in deep nets on ImageNet.
 #
 # ## 6. Reusing the teacher's classifier, honestly
 #
@@ -574,9 +562,8 @@ for arm, size in sizes.items():
 assert sizes["reused classifier"] > 3 * sizes["labels"]
 
 # %% [markdown]
-# Compared are the small student, from labels and from soft targets; SimKD with the authors' projector (three layers,
-# half the teacher's width inside, linear here); **its network, from labels**, without the teacher's features; and the
-# plain student that one would buy for as many parameters, from labels and from soft targets.
+# Compared: the small student; SimKD with the authors' projector (three layers, linear here); **its network, from
+# labels**; and a plain student with as many parameters.
 
 # %% tags=["nbval-ignore-output"]
 report.comparison(lab.compare(reused, baseline="reused classifier", metric="accuracy"), caption="against SimKD")
@@ -745,7 +732,6 @@ lab.check("03.4", my_gram_distance)
 
 # %% [markdown]
 # **Going further** (not checked): hint two layers at once in `run_hint`. Does the sum gain more than the better one?
-# Give the student 500 images: what is left of the gain?
 
 # %%
 lab.quiz("03")
@@ -753,12 +739,11 @@ lab.quiz("03")
 # %% [markdown]
 # ## 9. When to use features, and when not
 #
-# **Use them** when teacher and student are of one family, so that layers of equal depth mean the same; when there are
-# no outputs worth copying (a detector's trunk, an encoder); when the student shall be used for its features. Here, with
-# 100 labels, one hint of five places gained, at the first layers, less than soft targets did. SimKD gained most, as
-# much as soft targets for a plain net of its size. In section 8 of [lesson 05](05_relation_based.ipynb), with 500
-# labels, review and the reused classifier beat soft targets for a student of the same family, and so did hints for one
-# of another.
+# **Use them** when there are no outputs worth copying (a detector's trunk, an encoder), when the student shall be used
+# for its features, or beside soft targets, if you can tune. Here, with 100 labels, one hint of five places gained, less
+# than soft targets did. SimKD gained most, as much as soft targets for a plain net of its size. With 500 labels
+# ([lesson 05](05_relation_based.ipynb), section 8), review and SimKD beat soft targets for a student of the same
+# family, and hints for one of another.
 #
 # **How:** try several places; choose the weight on validation data, and look whether the labels are still learned;
 # always run soft targets, labels alone and a plain net of the same size beside it.
@@ -767,16 +752,13 @@ lab.quiz("03")
 # only evidence of success is a falling hint loss.
 #
 # **Cost:** the teacher's features take far more memory than its logits if you keep them, else one forward pass of the
-# teacher for each step; a regressor in training. SimKD alone costs at inference.
+# teacher for each step. SimKD alone costs at inference.
 #
-# **Copy it:** `python -m kdref copy feature` writes this lesson's files (`channels.py`, `factors.py`, `flow.py`,
-# `generation.py`, `hints.py`, `overhaul.py`, `reuse.py`, `review.py`), each of which needs only torch; `python -m kdref
-# copy hints` writes one of them, and `python -m kdref copy hint_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy feature` writes this lesson's eight files, each of which needs only torch; `python
+# -m kdref copy hints` one of them, and `python -m kdref copy hint_loss` that function and what it calls.
 #
-# **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), whose tables compare most of these methods;
-# [Stanton et al. 2021](https://arxiv.org/abs/2106.05945), on how little students copy; [Shu et al.
-# 2021](https://arxiv.org/abs/2011.13256), soft targets over the places of each channel (`channel_wise_loss`), for
-# segmentation.
+# **Further reading:** [Stanton et al. 2021](https://arxiv.org/abs/2106.05945), on how little students copy; [Shu et al.
+# 2021](https://arxiv.org/abs/2011.13256), soft targets over the places of each channel (`channel_wise_loss`).
 #
 # **Next lesson:** [04](04_attention_based.ipynb), attention-based distillation: must the student see *what* the teacher
 # sees, or only *where* it looks?
