@@ -604,8 +604,8 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 # 05](05_relation_based.ipynb) compares them with 500 labels.
 #
 # **The projector's role** ([Miles and Mikolajczyk 2024](https://arxiv.org/abs/2303.11098)). Why does a regressor that
-# is thrown away matter? Look at its gradient. With features $Z$ and targets $T$ of a batch, half the squared error of
-# $ZW$ has the gradient $Z^\top Z\,W - Z^\top T$ in W: nothing of single examples, only how features go together, the
+# is thrown away matter? Look at its gradient. With features $X$ and targets $Y$ of a batch, half the squared error of
+# $XW$ has the gradient $X^\top X\,W - X^\top Y$ in W: nothing of single examples, only how features go together, the
 # student's with one another and with the teacher's. So the weights gather relations over past batches, and the student
 # feels them. Their recipe adds normalisation on both sides and a soft maximum for the square.
 
