@@ -591,7 +591,7 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 # | method | compares | throws away |
 # |:---|:---|:---|
 # | **FSP** 2017 | products of channels of two layers ([flow matrix](GLOSSARY.md#flow-matrix)) | places |
-# | **NST** 2017 | the set of the channels' patterns (exercise 03.4) | order, sign, scale of channels |
+# | **NST** 2017 | channels' patterns, by [Gram matrices](GLOSSARY.md#gram-matrix) (03.4) | order, sign, scale of channels |
 # | **FT** 2018 | [factors](GLOSSARY.md#factor), an autoencoder's code of the maps | what the code leaves out |
 # | **AB** 2019 | on which side of zero each neuron is | all amounts |
 # | **VID** 2019 | a guess, and its learnt variance per channel | channels that can't be guessed |
@@ -710,7 +710,7 @@ lab.check("03.3", my_parameters)
 # \frac2{CC'}\sum_{ij} (x_i^\top y_j)^2$$
 #
 # Return its mean over examples without ever comparing channels pair by pair. (The same number is a squared distance of
-# two [Gram matrices](GLOSSARY.md#gram-matrix).)
+# two Gram matrices.)
 #
 # <details><summary>Hint</summary>The square of an inner product is the inner product of two outer products.</details>
 
