@@ -591,7 +591,7 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 # | method | compares | throws away |
 # |:---|:---|:---|
 # | **FSP** 2017 | products of channels of two layers ([flow matrix](GLOSSARY.md#flow-matrix)) | places |
-# | **NST** 2017 | channels' patterns, by [Gram matrices](GLOSSARY.md#gram-matrix) (03.4) | order, sign, scale of channels |
+# | **NST** 2017 | channels' patterns, by [Gram matrices](GLOSSARY.md#gram-matrix) (03.4) | order, sign, scale |
 # | **FT** 2018 | [factors](GLOSSARY.md#factor), an autoencoder's code of the maps | what the code leaves out |
 # | **AB** 2019 | on which side of zero each neuron is | all amounts |
 # | **VID** 2019 | a guess, and its learnt variance per channel | channels that can't be guessed |
