@@ -70,6 +70,8 @@ def test_lesson_takes_an_hour_and_a_quarter_to_read_and_a_minute_to_run_at_most(
     measured = read(path).metadata["kdref"]
     assert 0 < measured["minutes"] <= 75
     assert 0 < measured["seconds"] <= 60
+    head = read(path).cells[0].source
+    assert ("in_depth" in measured) == ("*in depth*" in head), "the head tells the minutes of what can be skipped"
 
 
 @named("path", SOLUTIONS, ids=name)

@@ -4,13 +4,15 @@
 "solution"; the solutions notebook is the cells tagged "setup", and the exercises with "solution" cells in place of the
 stubs. Tags: setup, exercise (text and stub), solution, check (the ``lab.check`` call), nbval-ignore-output,
 readme-picture (the one figure that the README shows). In the first cell, ``{minutes}`` and ``{seconds}`` stand for what
-the builder estimates and measures.
+the builder estimates and measures. A section whose heading ends in "(in depth)" can be skipped on a first reading; its
+minutes are counted apart, and the first cell tells them in place of ``{in_depth}``.
 
 Lesson: notebooks/00_start_here.ipynb.
 """
 
 import copy
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-__all__ = ["METADATA", "lesson_of", "minutes_to_read", "read_source", "round_up", "solutions_of"]
+__all__ = ["METADATA", "lesson_of", "minutes_in_depth", "minutes_to_read", "read_source", "round_up", "solutions_of"]
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -27,10 +29,11 @@ METADATA = {
 }
 TAGS = {"setup", "exercise", "solution", "check", "nbval-ignore-output", "readme-picture"}
 
-WORDS_PER_MINUTE = 180  # of prose with formulas in it
-CODE_LINES_PER_MINUTE = 20
-MINUTES_PER_EXERCISE = 4
-MINUTES_PER_QUIZ = 2
+# Newcomers who read lessons 01 to 08 and did the exercises needed 60 to 115 minutes; these rates give about as much.
+WORDS_PER_MINUTE = 120  # of prose with formulas in it
+CODE_LINES_PER_MINUTE = 13
+MINUTES_PER_EXERCISE = 6
+MINUTES_PER_QUIZ = 3
 
 _v4: Any = nbformat.v4  # its functions carry no types
 
@@ -77,22 +80,43 @@ def solutions_of(source: NotebookNode, name: str) -> NotebookNode | None:
 
 
 def minutes_to_read(notebook: NotebookNode) -> int:
-    """Estimate the minutes that a notebook takes, rounded up to a multiple of 5.
+    """Estimate the minutes that a notebook takes without what is marked "in depth", rounded up to a multiple of 5.
 
-    180 words of prose a minute, 20 lines of code, 4 minutes for each exercise and 2 for the quiz.
+    120 words of prose a minute, 13 lines of code, 6 minutes for each exercise and 3 for the quiz.
     """
-    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
-    exercises = sum(_has(cell, "check") for cell in code)
-    quizzes = sum("lab.quiz(" in cell.source for cell in code)
-    minutes = words / WORDS_PER_MINUTE + lines / CODE_LINES_PER_MINUTE
-    return round_up(minutes + MINUTES_PER_EXERCISE * exercises + MINUTES_PER_QUIZ * quizzes)
+    return round_up(_minutes([cell for cell, deep in _with_depth(notebook) if not deep]))
+
+
+def minutes_in_depth(notebook: NotebookNode) -> int:
+    """Estimate the minutes of the sections marked "in depth", rounded up to a multiple of 5; 0 without one."""
+    cells = [cell for cell, deep in _with_depth(notebook) if deep]
+    return round_up(_minutes(cells)) if cells else 0
 
 
 def round_up(value: float) -> int:
     """Round up to a positive multiple of 5, so that small changes make no diff."""
     return max(5, 5 * math.ceil(value / 5))
+
+
+def _with_depth(notebook: NotebookNode) -> list[tuple[NotebookNode, bool]]:
+    """Each cell, and whether it belongs to a section "in depth", which ends at the next heading that is no deeper."""
+    found, level = [], 0
+    for cell in notebook.cells:
+        heading = re.match(r"(#+) (.*)", cell.source) if cell.cell_type == "markdown" else None
+        if heading and (not level or len(heading[1]) <= level):
+            level = len(heading[1]) if heading[2].strip().endswith("(in depth)") else 0
+        found.append((cell, level > 0))
+    return found
+
+
+def _minutes(cells: Sequence[NotebookNode]) -> float:
+    words = sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown")
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    lines = sum(bool(line.strip()) for cell in code for line in cell.source.splitlines())
+    exercises = sum(_has(cell, "check") for cell in code)
+    quizzes = sum("lab.quiz(" in cell.source for cell in code)
+    minutes = words / WORDS_PER_MINUTE + lines / CODE_LINES_PER_MINUTE
+    return minutes + MINUTES_PER_EXERCISE * exercises + MINUTES_PER_QUIZ * quizzes
 
 
 def _check_exercises(name: str, cells: Sequence[NotebookNode]) -> None:

@@ -23,7 +23,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from kdref.__main__ import exit_with
-from kdref.lab.course.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
+from kdref.lab.course.notebook_source import (
+    lesson_of,
+    minutes_in_depth,
+    minutes_to_read,
+    read_source,
+    round_up,
+    solutions_of,
+)
 from kdref.lab.data.files import write_whole
 from kdref.lab.training import session
 
@@ -116,7 +123,8 @@ def build(source_path: Path) -> None:
         stored = _measured(path).get("seconds", 0)
         quiet = abs(measured - stored) < stored / 2  # the machine was busier, or less busy: no reason for a diff
         seconds = stored if quiet else round_up(measured)
-        _fill_in(notebook, {"minutes": minutes_to_read(notebook), "seconds": seconds})
+        minutes = {"minutes": minutes_to_read(notebook), "in_depth": minutes_in_depth(notebook)}
+        _fill_in(notebook, {name: value for name, value in minutes.items() if value} | {"seconds": seconds})
         _nbformat.validate(notebook)
         drawn = picture(notebook)
         write_whole(path, (_nbformat.writes(notebook) + "\n").encode())

@@ -9,7 +9,14 @@ import nbformat
 import pytest
 
 from kdref.lab.course import notebooks
-from kdref.lab.course.notebook_source import lesson_of, minutes_to_read, read_source, round_up, solutions_of
+from kdref.lab.course.notebook_source import (
+    lesson_of,
+    minutes_in_depth,
+    minutes_to_read,
+    read_source,
+    round_up,
+    solutions_of,
+)
 
 SOURCE = """\
 # %% [markdown]
@@ -131,11 +138,24 @@ def test_solution_of_several_cells_is_accepted(tmp_path: Path) -> None:
 
 def test_minutes_are_words_lines_exercises_and_the_quiz(tmp_path: Path) -> None:
     prose = "# %% [markdown]\n# " + "word " * 1800
-    code = "# %%\n" + "a = 1\n\n" * 100
+    code = "# %%\n" + "a = 1\n\n" * 130
     exercises = tagged("exercise", "solution", "check") + '# %%\nlab.quiz("01")\n'
     paths = [folder_with(text, tmp_path / str(n)) for n, text in enumerate((prose, prose + "\n\n" + code, exercises))]
     read = [read_source(path / "src" / "01_soft_targets.py") for path in paths]
-    assert [minutes_to_read(notebook) for notebook in read] == [10, 15, 10]  # 1800/180; + 100/20; 4 + 2 and four lines
+    assert [minutes_to_read(notebook) for notebook in read] == [15, 25, 10]  # 1800/120; + 130/13; 6 + 3 and four lines
+    assert [minutes_in_depth(notebook) for notebook in read] == [0, 0, 0]
+
+
+def test_sections_in_depth_are_counted_apart_with_what_lies_under_them(tmp_path: Path) -> None:
+    def section(heading: str, words: int) -> str:
+        return f"# %% [markdown]\n# {heading}\n#\n# " + "word " * words + "\n\n"
+
+    code = "# %%\n" + "a = 1\n" * 130
+    deep = section("## 2. B (in depth)", 2300) + code + section("### C", 1100)
+    text = section("## 1. A", 1150) + deep + section("## 3. D", 1150) + section("### E (in depth)", 550)
+    notebook = read_source(folder_with(text, tmp_path / "n") / "src" / "01_soft_targets.py")
+    assert minutes_to_read(notebook) == 20  # 2 times 1,150 words at 120 a minute
+    assert minutes_in_depth(notebook) == 45  # 3,950 words and 130 lines
 
 
 def test_rounding_up_goes_to_fives() -> None:
