@@ -27,7 +27,7 @@ from kdref.lab.training.taps import Taps, taps
 from kdref.soft_targets import distillation_loss
 
 LABELS, BATCH_SIZE = 200, 50
-EPOCHS = {"maps": 120, "tokens": 160}  # labels alone have then fitted what they have
+EPOCHS = 80  # labels alone have then fitted what they have
 LAYERS = tuple(f"features.relu{number}" for number in (1, 2, 3))
 Shown = Mapping[str, Tensor]  # what a network shows of a batch, by name
 
@@ -99,7 +99,7 @@ def teacher(kind: str, seed: int) -> nn.Module:
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return {"loss": F.cross_entropy(model(batch[0])["logits"], batch[1])}
 
-    batches = Batches(split.train_x, split.train_y, batch_size=BATCH_SIZE, seed=seed)
+    batches = Batches(split.train_x, split.train_y, batch_size=100, seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0, fused=True)
     fit(step, model, batches, optimizer, epochs=20, progress=False)
     return model.eval()
@@ -116,7 +116,7 @@ def taught(
     """Train a student on 200 labels by a loss; the teacher's part is computed once."""
     split, student = digits(seed), network(kind, "student", seed)
     x, y = split.train_x[:LABELS], split.train_y[:LABELS]
-    epochs, guide, (soft, weight, decay) = longer * EPOCHS[kind], teacher(kind, seed), settings
+    epochs, guide, (soft, weight, decay) = longer * EPOCHS, teacher(kind, seed), settings
     with torch.no_grad():
         theirs = guide(x)
 
@@ -125,7 +125,7 @@ def taught(
         return terms(student(inputs), dict(zip(theirs, told, strict=True)), labels, soft=soft, weight=weight)
 
     batches = Batches(x, y, *theirs.values(), batch_size=BATCH_SIZE, seed=seed)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2, weight_decay=decay, fused=True)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=2e-2, weight_decay=decay, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     fit(step, student, batches, optimizer, epochs=epochs, scheduler=scheduler, progress=False)
     return student.eval()

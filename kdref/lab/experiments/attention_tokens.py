@@ -5,7 +5,7 @@ Lesson: notebooks/04_attention_based.ipynb. What is tuned was chosen by ``attent
 
 from kdref.lab.experiments.attention_tuning import chosen, taught_by
 
-ARMS = ("labels", "soft targets", "relations", "scores", "relations with soft targets")
+ARMS = ("labels", "soft targets", "relations", "scores")
 
 
 def run(seed: int, arm: str) -> dict[str, float]:
