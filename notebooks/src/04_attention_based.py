@@ -9,21 +9,24 @@
 #   throws away;
 # - tell the two published definitions of [attention transfer](GLOSSARY.md#attention-transfer) apart, and say why a
 #   weight doesn't carry over;
-# - see for yourself whether a student that looks where its teacher looks is also more often right;
+# - say when a student that looks where its teacher looks is also more often right, and when not;
 # - compare [self-attention](GLOSSARY.md#self-attention) of [transformers](GLOSSARY.md#transformer) of different widths.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb); what a convolution's [channels](GLOSSARY.md#channel) are; for section
 # 6, what [queries, keys and values](GLOSSARY.md#query) are.
 #
-# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the section marked *in depth*; {seconds}
+# seconds to run on one thread.
 #
 # **Files:** `kdref/attention.py` (the methods), `tests/heart/test_attention.py` and
 # `tests/heart/test_attention_relations.py` (their tests), `kdref/lab/training/taps.py` (named activations),
-# `kdref/lab/models/checkpoints.py` (the trained teacher), `kdref/lab/models/row_transformer.py` (the tiny transformer).
+# `kdref/lab/models/row_transformer.py` and `linear_attention.py` (the tiny transformer, and attention without a matrix),
+# `kdref/lab/experiments/attention_*.py` (the stored experiments).
 #
 # **Papers:** [Zagoruyko and Komodakis 2017](https://arxiv.org/abs/1612.03928) (attention transfer),
 # [Jiao et al. 2020](https://arxiv.org/abs/1909.10351) (TinyBERT), [Wang et al.
-# 2020](https://arxiv.org/abs/2002.10957) (MiniLM).
+# 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Bick et al. 2024](https://arxiv.org/abs/2408.10189) (MOHAWK),
+# [Zhang et al. 2025](https://arxiv.org/abs/2410.10254) (LoLCATs).
 
 # %% tags=["setup"]
 import pandas as pd
@@ -38,14 +41,16 @@ from kdref.attention import (
     attention_transfer_loss,
     value_relation,
 )
-from kdref.lab import data, models, report
+from kdref.lab import data, experiments, models, report
+from kdref.lab.experiments import _attention, attention_maps, attention_tokens, attention_tuning, relation_side_by_side
 from kdref.lab.models import checkpoints
+from kdref.lab.models.linear_attention import LinearAttention
 from kdref.lab.models.row_transformer import RowTransformer
+from kdref.lab.report.tables import ALL_SEEDS
 from kdref.lab.widgets.attention import attention_explorer
 
 lab.setup()
 BASE_SEED = lab.base_seed()
-SEEDS = range(BASE_SEED, BASE_SEED + 8)
 LAYERS = [f"features.relu{number}" for number in (1, 2, 3)]
 
 # %% [markdown]
@@ -147,6 +152,7 @@ def step_student(batch):
     return {"loss": F.cross_entropy(own["classifier"], y) + transfer, "transfer": transfer}
 
 
+# %%
 shown = split.test_x[:100]
 with torch.no_grad():
     networks = {"teacher": teacher_taps(shown), "before": lab.taps(student.eval(), LAYERS)(shown)}
@@ -154,6 +160,8 @@ batches = lab.Batches(split.train_x[:1500], split.train_y[:1500], batch_size=25,
 lab.fit(step_student, student, batches, torch.optim.Adam(student.parameters(), lr=1e-2), epochs=2)
 with torch.no_grad():
     networks["after"] = lab.taps(student.eval(), LAYERS)(shown)
+
+# %%
 pictures = []
 for number in range(4):
     pictures.append(shown[number])

@@ -34,14 +34,14 @@ class Method(NamedTuple):
 
 SEEDS = (5000, 5001)
 METHODS = {
-    "maps | labels": Method("maps", plain_terms, "decay", (0.0, 0.1, 1.0)),
-    "maps | soft targets": Method("maps", plain_terms, "soft", (1.0, 2.0, 4.0)),
+    "maps | labels": Method("maps", plain_terms, "decay", (0.0, 0.03, 0.1, 0.3)),
+    "maps | soft targets": Method("maps", plain_terms, "soft", (1.0, 2.0, 4.0, 8.0)),
     "maps | AT": Method("maps", map_terms, "weight", (1.0, 3.0, 10.0, 30.0)),
-    "maps | AT with soft targets": Method("maps", map_terms, "weight", (1.0, 3.0, 10.0, 30.0), Settings(soft=2.0)),
-    "tokens | labels": Method("tokens", plain_terms, "decay", (0.0, 0.1, 1.0)),
-    "tokens | soft targets": Method("tokens", plain_terms, "soft", (2.0, 4.0, 8.0)),
+    "maps | AT with soft targets": Method("maps", map_terms, "weight", (0.3, 1.0, 3.0, 10.0, 30.0), Settings(soft=2.0)),
+    "tokens | labels": Method("tokens", plain_terms, "decay", (0.0, 0.03, 0.1, 0.3)),
+    "tokens | soft targets": Method("tokens", plain_terms, "soft", (2.0, 4.0, 8.0, 16.0)),
     "tokens | relations": Method("tokens", relation_terms, "weight", (0.3, 1.0, 3.0, 10.0)),
-    "tokens | scores": Method("tokens", score_terms, "weight", (0.1, 0.3, 1.0, 3.0)),
+    "tokens | scores": Method("tokens", score_terms, "weight", (0.03, 0.1, 0.3, 1.0, 3.0)),
 }
 ARMS = tuple(f"{name} | {setting:g}" for name, method in METHODS.items() for setting in method.grid)
 

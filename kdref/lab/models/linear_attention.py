@@ -1,6 +1,9 @@
-"""Attention whose matrix is a product of features, so that it need never be built. Lesson: 04_attention_based.ipynb.
+"""Attention whose matrix is a product of features, so that it need never be built.
 
-The feature map is that of LoLCATs (Zhang et al. 2025, https://arxiv.org/abs/2410.10254), for each head its own.
+The feature map is that of LoLCATs (Zhang et al. 2025, https://arxiv.org/abs/2410.10254), for each head its own. Queries
+and keys of some hundreds make features that share nothing, and 0/0.
+
+Lesson: notebooks/04_attention_based.ipynb.
 """
 
 import torch

@@ -28,6 +28,8 @@ EXPERIMENTS = (
     "response_balance",
     "relation_few_labels",
     "adversarial_features",
+    "attention_maps",
+    "attention_tokens",
 )
 
 
