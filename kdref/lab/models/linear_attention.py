@@ -1,7 +1,7 @@
 """Attention whose matrix is a product of features, so that it need never be built.
 
-The feature map is that of LoLCATs (Zhang et al. 2025, https://arxiv.org/abs/2410.10254), for each head its own. Queries
-and keys of some hundreds make features that share nothing, and 0/0.
+The feature map is that of Zhang et al. 2024 (https://arxiv.org/abs/2402.04347), which LoLCATs uses, one for each head.
+Queries and keys of some hundreds make features that share nothing, and 0/0.
 
 Lesson: notebooks/04_attention_based.ipynb.
 """
@@ -13,7 +13,7 @@ __all__ = ["LinearAttention"]
 
 
 class LinearAttention(nn.Module):
-    """Attention rows φ(q)·φ(k), divided by their sum, with a learnt feature map φ(x) = softmax([Wx, -Wx]).
+    """Attention rows φ(q)·φ(k), divided by their sum, with a learnt feature map φ(x) = [softmax(Wx), softmax(-Wx)].
 
     Args:
         heads: Number of attention heads, A.
@@ -35,7 +35,7 @@ class LinearAttention(nn.Module):
     def phi(self, x: Tensor) -> Tensor:
         """Features, all positive: ``(B, A, L, D)`` to ``(B, A, L, 2 * features)``."""
         z = x @ self.weight
-        return torch.cat([z, -z], dim=-1).softmax(dim=-1)
+        return torch.cat([z.softmax(dim=-1), (-z).softmax(dim=-1)], dim=-1)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """The L × L matrix, which is built here only to be compared."""

@@ -23,8 +23,8 @@ def test_rows_match_the_definition() -> None:
     def phi(head: int, x: list[float]) -> list[float]:
         weight = linear.weight[head].tolist()
         z = [sum(x[d] * weight[d][f] for d in range(4)) for f in range(6)]
-        powers = [math.exp(value) for value in [*z, *(-value for value in z)]]
-        return [power / sum(powers) for power in powers]
+        halves = [math.exp(value) for value in z], [math.exp(-value) for value in z]
+        return [power / sum(half) for half in halves for power in half]
 
     found = linear(QUERIES, KEYS)
     for example, head, row in ((0, 0, 0), (1, 2, 4), (0, 1, 3)):
