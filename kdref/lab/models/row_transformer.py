@@ -54,7 +54,7 @@ class RowTransformer(nn.Module):
         return {"logits": logits, "scores": scores, "attention": attention, "values": values}
 
     def project(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images to tokens ``(B, H, width)``, and head by head to queries, keys, values ``(B, heads, H, width/heads)``."""
+        """Images to tokens ``(B, H, width)``; to queries, keys, values ``(B, heads, H, width/heads)``."""
         tokens = self.embed(images.squeeze(1)) + self.position
         parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=-1))
         return tokens, *parts
