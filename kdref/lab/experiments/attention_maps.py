@@ -9,10 +9,9 @@ from kdref.lab.experiments.attention_tuning import METHODS, chosen, taught_by
 TUNED = {
     "labels": "maps | labels",
     "soft targets": "maps | soft targets",
-    "AT, tuned": "maps | AT",
     "AT with soft targets": "maps | AT with soft targets",
 }
-FIXED = {"AT, weight 3": 3.0, "AT, weight 1,000": 1000.0}
+FIXED = {"AT, weight 3": 3.0, "AT, weight 10": 10.0, "AT, weight 1,000": 1000.0}
 ARMS = (*TUNED, *FIXED)
 
 
