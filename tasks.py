@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="execute the lessons with other seeds: do their claims hold?")
     claims.add_argument("--seeds", nargs="+", default=["0", "1000", "2000"], metavar="SEED")
     claims.set_defaults(command=run_claims)
+    site = commands.add_parser("site", help="build the website into site/")
+    site.set_defaults(command=run_site)
     constraints = commands.add_parser("constraints", help="try the newest versions, and write them down if all passes")
     constraints.set_defaults(command=run_constraints)
     return top
@@ -83,7 +85,7 @@ def run_course(options: argparse.Namespace) -> int:
 def run_test(options: argparse.Namespace) -> int:
     """Run every check, stop at the first that fails, and say where the time went; types are checked meanwhile."""
     start = time.monotonic()
-    python = prepare(options)
+    python = prepare(options, site=True)
     times = [("installation", time.monotonic() - start)]
     lessons = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")], key=seconds)[::-1]
     pytest = [python, "-m", "pytest", *PARALLEL, "--nbval", "--nbval-current-env", "-p", "no:randomly"]
@@ -124,6 +126,12 @@ def run_claims(options: argparse.Namespace) -> int:
     return subprocess.run(claims, env=environment()).returncode
 
 
+def run_site(options: argparse.Namespace) -> int:
+    """Build the website from the notebooks, pages and docstrings that are there."""
+    build = [prepare(options, site=True), str(Path("docs", "site", "build.py"))]
+    return subprocess.run(build, env=environment()).returncode
+
+
 def run_constraints(options: argparse.Namespace) -> int:
     """Install the newest versions that the requirements allow, run every check, and write them down if all pass.
 
@@ -139,7 +147,7 @@ def run_constraints(options: argparse.Namespace) -> int:
             shutil.rmtree(VENV)
         code = run_test(options)
         if code == 0:
-            kept = frozen(prepare(options)).encode()
+            kept = frozen(prepare(options, site=True)).encode()
     finally:
         CONSTRAINTS.write_bytes(kept)
     return code
@@ -155,13 +163,17 @@ def frozen(python: str) -> str:
     return head + "# Written by: python tasks.py constraints\n" + "\n".join(versions) + "\n"
 
 
-def prepare(options: argparse.Namespace) -> str:
-    """Return the Python to use, after installing what it needs if that has changed since the last time."""
+def prepare(options: argparse.Namespace, *, site: bool = False) -> str:
+    """Return the Python to use, after installing what it needs if that has changed since the last time.
+
+    With ``site`` also what builds the website, which learners need not install.
+    """
     if options.no_venv:
         return sys.executable
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted = fingerprint()
-    if python.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
+    course, everything = (fingerprint(), fingerprint() + " site")
+    enough = [everything] if site else [course, everything]
+    if python.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") in enough:
         return str(python)
     print(
         f"Installing into {VENV}: PyTorch and JupyterLab are large, so this takes minutes the first time.", flush=True
@@ -169,11 +181,11 @@ def prepare(options: argparse.Namespace) -> str:
     STAMP.unlink(missing_ok=True)
     make_venv()
     install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-    files = ["-c", str(CONSTRAINTS), "-r", "requirements.txt", "-e", "."]
+    files = ["-c", str(CONSTRAINTS), "-r", "requirements.txt", "-e", ".[site]" if site else "."]
     subprocess.run([*install, "--no-compile", *files], check=True)
     compileall = [str(python), "-m", "compileall", "-qq", "-j", "0", "-x", RARELY_IMPORTED, str(VENV)]
     subprocess.run(compileall)  # on every core, where pip takes one; what can't be compiled is no error
-    STAMP.write_text(wanted, encoding="utf-8")
+    STAMP.write_text(everything if site else course, encoding="utf-8")
     return str(python)
 
 

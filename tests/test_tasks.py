@@ -40,8 +40,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return commands
 
 
-def prepare() -> str:
-    return tasks.prepare(tasks.parser().parse_args(["test"]))
+def prepare(*, site: bool = False) -> str:
+    return tasks.prepare(tasks.parser().parse_args(["test"]), site=site)
 
 
 def test_the_first_run_installs_and_the_second_starts_at_once(calls: list[str]) -> None:
@@ -53,6 +53,21 @@ def test_the_first_run_installs_and_the_second_starts_at_once(calls: list[str]) 
     assert len(calls) == 3
     assert prepare() == python
     assert len(calls) == 3
+
+
+def test_what_builds_the_website_is_added_once_and_kept(calls: list[str]) -> None:
+    prepare()
+    prepare(site=True)
+    assert calls[4].endswith("-r requirements.txt -e .[site]")
+    assert len(calls) == 6
+    prepare(site=True)
+    prepare()
+    assert len(calls) == 6
+
+
+def test_the_site_is_built_by_its_own_command(calls: list[str]) -> None:
+    assert tasks.main(["--no-venv", "site"]) == 0
+    assert [call.replace("\\", "/").endswith(" docs/site/build.py") for call in calls] == [True]
 
 
 @pytest.mark.parametrize("sep", ["/", "\\"])

@@ -9,14 +9,7 @@ import nbformat
 import pytest
 
 from kdref.lab.course import notebooks
-from kdref.lab.course.notebook_source import (
-    lesson_of,
-    minutes_in_depth,
-    minutes_to_read,
-    read_source,
-    round_up,
-    solutions_of,
-)
+from kdref.lab.course.notebook_source import lesson_of, read_source, round_up, solutions_of
 
 SOURCE = """\
 # %% [markdown]
@@ -136,28 +129,6 @@ def test_solution_of_several_cells_is_accepted(tmp_path: Path) -> None:
     assert len(read_source(folder / "src" / "01_soft_targets.py").cells) == 4
 
 
-def test_minutes_are_words_lines_exercises_and_the_quiz(tmp_path: Path) -> None:
-    prose = "# %% [markdown]\n# " + "word " * 1800
-    code = "# %%\n" + "a = 1\n\n" * 130
-    exercises = tagged("exercise", "solution", "check") + '# %%\nlab.quiz("01")\n'
-    paths = [folder_with(text, tmp_path / str(n)) for n, text in enumerate((prose, prose + "\n\n" + code, exercises))]
-    read = [read_source(path / "src" / "01_soft_targets.py") for path in paths]
-    assert [minutes_to_read(notebook) for notebook in read] == [15, 25, 10]  # 1800/120; + 130/13; 6 + 3 and four lines
-    assert [minutes_in_depth(notebook) for notebook in read] == [0, 0, 0]
-
-
-def test_sections_in_depth_are_counted_apart_with_what_lies_under_them(tmp_path: Path) -> None:
-    def section(heading: str, words: int) -> str:
-        return f"# %% [markdown]\n# {heading}\n#\n# " + "word " * words + "\n\n"
-
-    code = "# %%\n" + "a = 1\n" * 130
-    deep = section("## 2. B (in depth)", 2300) + code + section("### C", 1100)
-    text = section("## 1. A", 1150) + deep + section("## 3. D", 1150) + section("### E (in depth)", 550)
-    notebook = read_source(folder_with(text, tmp_path / "n") / "src" / "01_soft_targets.py")
-    assert minutes_to_read(notebook) == 20  # 2 times 1,150 words at 120 a minute
-    assert minutes_in_depth(notebook) == 45  # 3,950 words and 130 lines
-
-
 def test_rounding_up_goes_to_fives() -> None:
     assert [round_up(value) for value in (0, 0.1, 5, 5.1, 31)] == [5, 5, 5, 10, 35]
 
@@ -175,11 +146,11 @@ def test_built_notebook_ran_on_this_python_in_its_folder_without_a_seed(built: P
 def test_built_notebook_holds_nothing_that_changes_by_itself(built: Path) -> None:
     notebook = json.loads((built / "01_soft_targets.ipynb").read_text(encoding="utf-8"))
     assert notebook["metadata"] == {
-        "kdref": {"minutes": 5, "seconds": 5},
+        "kdref": {"minutes": 10, "seconds": 5},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
-    assert "".join(notebook["cells"][0]["source"]).endswith("Takes 5 minutes and 5 seconds.")
+    assert "".join(notebook["cells"][0]["source"]).endswith("Takes 10 minutes and 5 seconds.")
     assert [set(cell["metadata"]) <= {"tags"} for cell in notebook["cells"]] == [True] * 7
     assert set(notebook["cells"][3]["outputs"][0]["data"]) == {"text/plain"}, "a widget's view names a dead model"
 
