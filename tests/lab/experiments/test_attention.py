@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from kdref.attention import attention_relation_divergence, attention_score_loss, attention_transfer_loss, value_relation
-from kdref.lab.experiments import _attention, attention_maps, attention_maps_controls, attention_tokens, load
+from kdref.lab.experiments import _attention, attention_longer, attention_maps, attention_tokens, load
 from kdref.lab.experiments._attention import LAYERS, Settings, map_terms, network, relation_terms, score_terms, taught
 from kdref.lab.experiments.attention_tuning import ARMS, METHODS, SEEDS, chosen
 from kdref.soft_targets import distillation_loss
@@ -55,9 +55,9 @@ def test_a_run_is_the_same_twice_and_longer_is_longer(kind: str, monkeypatch: py
 
 
 def test_stored_runs_are_complete_and_share_their_seeds() -> None:
-    maps, controls, tokens = (load(f"attention_{name}") for name in ("maps", "maps_controls", "tokens"))
-    modules = (attention_maps, attention_maps_controls, attention_tokens)
-    for runs, module in zip((maps, controls, tokens), modules, strict=True):
+    maps, longer, tokens = (load(f"attention_{name}") for name in ("maps", "longer", "tokens"))
+    modules = (attention_maps, attention_longer, attention_tokens)
+    for runs, module in zip((maps, longer, tokens), modules, strict=True):
         assert sorted(runs["arm"].unique()) == sorted(module.ARMS)
         assert sorted(runs["seed"].unique()) == sorted(maps["seed"].unique())
         assert len(runs) == 24 * len(module.ARMS)
@@ -67,6 +67,6 @@ def test_stored_runs_are_complete_and_share_their_seeds() -> None:
 def test_what_is_tuned_lies_inside_its_grid() -> None:
     for name, method in METHODS.items():
         assert list(method.grid) == sorted(method.grid)
-        if method.tuned != "decay":  # which ends at 0
+        if name != "maps | AT":  # of which several weights are reported, whatever was chosen
             assert chosen(name) in method.grid[1:-1], name
     assert len(ARMS) == sum(len(method.grid) for method in METHODS.values())
