@@ -424,7 +424,7 @@ report.table(stored.groupby("arm", sort=False)[columns].mean(), percent=["traini
 # %%
 report.figure(
     report.intervals(tokens, x_label="points against labels"),
-    "FIGURE2",
+    "differences in accuracy from labels: relations far above zero, scores less far, soft targets not clear of it",
 )
 
 # %%
@@ -434,10 +434,24 @@ by_soft = report.verdicts(stored, baseline="soft targets")
 report.table(by_soft[[ALL_SEEDS]], caption="accuracy against soft targets, over all seeds")
 
 # %%
-ASSERTS2
+assert (by_labels.loc["relations"] == "helps").all()
+assert by_labels.loc["scores", ALL_SEEDS] == "helps"
+assert by_soft.loc["relations", ALL_SEEDS] == "helps"
+assert tokens.loc["relations", "difference"] > 0.08
+divergence = stored.groupby("arm")["divergence"].mean()
+assert divergence["relations"] < 0.1 * divergence["labels"]
+print("relations help against labels in each group of seeds, and against soft targets over all: yes")
+print("scores help against labels over all seeds: yes")
+print("with relations the divergence from the teacher's attention falls to less than a tenth: yes")
 
 # %% [markdown]
-# WORDS2
+# - **Relations help**, by nine points over labels and in each group of seeds, by eight over soft targets, and in NLL. The
+#   student's attention comes to its teacher's, on images that neither was trained on and through a quarter of the width.
+# - **Scores help**, by almost four points over all seeds; two groups by themselves are undecided.
+# - **Soft targets** are undecided. LONGER_SOFT
+#
+# Labels alone leave the student's attention far from the teacher's. One layer, eight tokens and a teacher with five times
+# the labels: a good case for the method, and one case.
 #
 # **Two bugs to know.** [Padding](GLOSSARY.md#padding) counts unless it is [masked](GLOSSARY.md#mask), so that the loss
 # of a sentence depends on its neighbours in the batch; and scores of −10,000 at padded places, where only one side has
@@ -456,12 +470,12 @@ print("score loss, padding masked: ", attention_score_loss(short, scores, mask=m
 # [Linear attention](GLOSSARY.md#linear-attention) puts a product of positive features φ in the place of the
 # exponential:
 #
-# $$P_{ij} = \frac{\phi(q_i) \cdot \phi(k_j)}{\sum_l \phi(q_i) \cdot \phi(k_l)}, \qquad
+# $$P_{ij} = \frac{\phi(q_i) \cdot \phi(k_j)}{\sum_{j'} \phi(q_i) \cdot \phi(k_{j'})}, \qquad
 # P\,V = \frac{\phi(Q)\,\big(\phi(K)^\top V\big)}{\phi(Q)\,\big(\phi(K)^\top 1\big)}$$
 #
 # Read from right to left, no L × L matrix is ever built. (A [state-space model](GLOSSARY.md#state-space-model) such as
-# Mamba-2 is of this kind, with a decay over time.) To train one from nothing costs as much as a transformer. Two papers
-# make one *from* a transformer, and begin with its attention:
+# Mamba-2 is of this kind, with a decay over time.) Trained from scratch it needs a pre-training of its own. Two papers
+# make one *from* a transformer that exists, and begin with its attention:
 #
 # - **MOHAWK** (Bick et al. 2024) has three steps: match each layer's mixing matrix, by Frobenius distance; then each
 #   block's output, on the teacher's inputs; then copy the teacher's other weights and distil the logits. *Claim:* Phi-1.5
@@ -491,6 +505,9 @@ linear = LinearAttention(heads=4, width=8, features=8, seed=BASE_SEED)
 with torch.no_grad():
     before = linear(test_queries, test_keys)
     torch.testing.assert_close(linear.mix(test_queries, test_keys, test_values), before @ test_values)
+    plain = LinearAttention(heads=4, width=8, features=8)
+    torch.nn.init.zeros_(plain.weight)
+    print("one share of eight tokens, without weights:", round(plain(test_queries, test_keys)[0, 0, 0, 0].item(), 3))
 print("with the matrix and without it: the same output")
 
 # %% [markdown]
@@ -527,13 +544,13 @@ assert swapped["linear, after"]["Frobenius distance"] < 0.6 * swapped["linear, b
 assert swapped["equal shares"]["accuracy"] < 0.4
 own, first, matched = (swapped[name]["accuracy"] for name in ("softmax, its own", "linear, before", "linear, after"))
 assert own - matched < 0.1
-assert matched - first > 0.5 * (own - first)
+assert matched - first > 0.7 * (own - first)
 print("matched, the distance on unseen images fell by more than 40 %: yes")
 print("with matched linear attention the teacher keeps its accuracy within ten points: yes")
 
 # %% [markdown]
 # **Seen:** the teacher needs its attention, for with equal shares it is lost, and with an untrained φ too. 400 steps on the
-# matrices alone, without a label, give back more than half of what that cost, and all but ten points. With eight tokens
+# matrices alone, without a label, give back most of what that cost. With eight tokens
 # nothing is saved: the gain begins where L is much larger than φ's length. And this is one layer; through many layers
 # errors add up, which is what the papers' later steps are for.
 

@@ -1,6 +1,6 @@
 """Two arms that had not fitted their images after 80 epochs, with 320: is it only time that they lack?
 
-Beside the runs of ``attention_maps`` and ``attention_tokens``, with their seeds.
+Beside the runs of ``attention_maps`` and ``attention_tokens``, on the first eight of their seeds.
 
 Lesson: notebooks/04_attention_based.ipynb.
 """
@@ -10,6 +10,7 @@ from kdref.lab.experiments.attention_tuning import chosen
 
 ARMS = ("maps | AT, weight 1,000", "tokens | soft targets")
 LONGER = 4
+SEEDS = tuple(range(8))
 
 
 def run(seed: int, arm: str) -> dict[str, float]:
