@@ -273,9 +273,9 @@ lab.show(_attention.map_terms)
 # %% [markdown]
 # `soft` is the temperature of lesson 01's soft targets, or 0 for labels. Six arms share first weights, data order and
 # epochs. **Labels** (weight decay tuned) and **soft targets** (temperature tuned) are the baselines. **AT** is added to
-# the labels with a tuned weight; with a weight of 3, which bounds the term by 2, about where cross-entropy starts
-# (log 10 = 2.3); and with the copied 1,000. The last arm adds AT to soft targets. Tuning looked at validation images,
-# of two seeds that appear nowhere else:
+# the labels at three weights: 3, which bounds the term by 2, about where cross-entropy starts (log 10 = 2.3); 10; and
+# the copied 1,000. The last arm adds AT to soft targets, its weight tuned. Tuning looked at validation images, of two
+# seeds that appear nowhere else:
 
 # %%
 tried = experiments.load("attention_tuning").groupby("arm")["accuracy"].mean()
@@ -288,12 +288,13 @@ for name, method in attention_tuning.METHODS.items():
 report.table(pd.DataFrame(rows), caption="what was tried, for this section (maps) and the next (tokens)")
 
 # %% [markdown]
+# AT's two smallest weights are nearly equal, and close to labels: no choice, so three weights are reported as they are.
 # The 24 seeds take minutes, so they are stored. Here is a slice of them, computed anew:
 
 # %%
 stored = experiments.load("attention_maps")
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
-for arm in ("labels", "AT, tuned"):
+for arm in ("labels", "AT, weight 10"):
     live = attention_maps.run(seed, arm)
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.02  # other processors round differently
@@ -303,12 +304,14 @@ for arm in ("labels", "AT, tuned"):
 maps = lab.compare(stored, baseline="labels", metric="accuracy")
 report.comparison(maps, caption="test accuracy against labels, all 24 seeds")
 columns = ["training_accuracy", "distance", "nll"]
-report.table(stored.groupby("arm", sort=False)[columns].mean(), percent=["training_accuracy"], caption="and besides")
+besides = stored.groupby("arm")[columns].mean().loc[[*attention_maps.ARMS]]
+report.table(besides, percent=["training_accuracy"], caption="and besides")
 
 # %%
 report.figure(
     report.intervals(maps.drop(index="AT, weight 1,000"), x_label="points against labels"),
-    "FIGURE",
+    "differences in accuracy from labels with intervals: soft targets, weight 3 and AT with soft targets stand at zero, "
+    "weight 10 is below it",
 )
 
 # %%
@@ -318,10 +321,35 @@ by_soft = report.verdicts(stored, baseline="soft targets")
 report.table(by_soft[[ALL_SEEDS]], caption="accuracy against soft targets, over all seeds")
 
 # %%
-ASSERTS
+means, transferred = stored.groupby("arm").mean(), [arm for arm in attention_maps.ARMS if arm.startswith("AT")]
+assert means.loc["labels", "training_accuracy"] > 0.99
+assert (means.loc[transferred, "distance"] < 0.7 * means.loc["labels", "distance"]).all()
+assert "helps" not in set(by_labels.loc[transferred, ALL_SEEDS]) | set(by_soft.loc[transferred, ALL_SEEDS])
+assert (by_labels.loc[["AT, weight 10", "AT, weight 1,000"], ALL_SEEDS] == "hurts").all()
+assert maps.loc["AT, weight 1,000", "high"] < -0.4
+print("labels alone have fitted more than 99 % of their images: yes")
+print("with AT the maps come nearer to the teacher's by more than 30 %, in all four arms: yes")
+print("AT is shown to help against labels, or against soft targets: in no arm")
+print("AT hurts against labels at a weight of 10, and of 1,000: yes")
 
 # %% [markdown]
-# WORDS
+# The student of 1,000 gets only a third of its own training images right. Does it lack time? Eight of the seeds once
+# more, for 320 epochs:
+
+# %%
+longer = experiments.load("attention_longer")
+four = longer[longer["arm"].str.startswith("maps")].assign(arm="AT, weight 1,000, 320 epochs")
+eight = stored[stored["seed"].isin(four["seed"]) & stored["arm"].isin(["labels", "AT, weight 1,000"])]
+patient = pd.concat([eight, four])
+patient = lab.compare(patient, baseline="labels", metric="accuracy")
+report.comparison(patient, caption="test accuracy, seeds 0 to 7")
+assert patient.loc["AT, weight 1,000, 320 epochs", "high"] < -0.15
+print("with four times the epochs it is still more than 15 points below labels: yes")
+
+# %% [markdown]
+# **Seen:** the loss does what it says: in every arm the maps come nearer to the teacher's. The accuracy of this student
+# does not follow. At a weight of 3, and beside soft targets, the difference is undecided and small; a weight of 10 costs
+# more than four points, and the copied 1,000 about fifty, of which four times the epochs mend a part.
 #
 # ### Other data
 #
@@ -419,7 +447,8 @@ for arm in ("labels", "relations"):
 tokens = lab.compare(stored, baseline="labels", metric="accuracy")
 report.comparison(tokens, caption="test accuracy against labels, all 24 seeds")
 columns = ["training_accuracy", "divergence", "nll"]
-report.table(stored.groupby("arm", sort=False)[columns].mean(), percent=["training_accuracy"], caption="and besides")
+besides = stored.groupby("arm")[columns].mean().loc[[*attention_tokens.ARMS]]
+report.table(besides, percent=["training_accuracy"], caption="and besides")
 
 # %%
 report.figure(
@@ -438,9 +467,11 @@ assert (by_labels.loc["relations"] == "helps").all()
 assert by_labels.loc["scores", ALL_SEEDS] == "helps"
 assert by_soft.loc["relations", ALL_SEEDS] == "helps"
 assert tokens.loc["relations", "difference"] > 0.08
+nll = report.verdicts(stored, baseline="labels", metric="nll", higher_is_better=False)
+assert nll.loc["relations", ALL_SEEDS] == "helps"
 divergence = stored.groupby("arm")["divergence"].mean()
 assert divergence["relations"] < 0.1 * divergence["labels"]
-print("relations help against labels in each group of seeds, and against soft targets over all: yes")
+print("relations help against labels in each group of seeds, in NLL too, and against soft targets over all: yes")
 print("scores help against labels over all seeds: yes")
 print("with relations the divergence from the teacher's attention falls to less than a tenth: yes")
 
@@ -448,10 +479,21 @@ print("with relations the divergence from the teacher's attention falls to less 
 # - **Relations help**, by nine points over labels and in each group of seeds, by eight over soft targets, and in NLL. The
 #   student's attention comes to its teacher's, on images that neither was trained on and through a quarter of the width.
 # - **Scores help**, by almost four points over all seeds; two groups by themselves are undecided.
-# - **Soft targets** are undecided. LONGER_SOFT
+# - **Soft targets** are undecided, but they have fitted only 85 % of their images.
 #
-# Labels alone leave the student's attention far from the teacher's. One layer, eight tokens and a teacher with five times
-# the labels: a good case for the method, and one case.
+# So give all of them 320 epochs, on eight of the seeds:
+
+# %%
+parts = [experiments.load(f"attention_longer{end}") for end in ("", "_controls")]
+longer = pd.concat(parts).query("arm.str.startswith('tokens')", engine="python")
+longer["arm"] = longer["arm"].str.removeprefix("tokens | ")
+for baseline in ("labels", "soft targets"):
+    patient = lab.compare(longer, baseline=baseline, metric="accuracy")
+    report.comparison(patient, caption=f"320 epochs, test accuracy against {baseline}, seeds 0 to 7")
+ASSERTS3
+
+# %% [markdown]
+# WORDS3
 #
 # **Two bugs to know.** [Padding](GLOSSARY.md#padding) counts unless it is [masked](GLOSSARY.md#mask), so that the loss
 # of a sentence depends on its neighbours in the batch; and scores of −10,000 at padded places, where only one side has
@@ -653,7 +695,12 @@ lab.quiz("04")
 # %% [markdown]
 # ## 9. When to use attention, and when not
 #
-# END_USE
+# **Try self-attention relations** for transformers, also of different widths: ours gained nine points over labels and
+# eight over soft targets (section 6). **Attention maps** are light (nothing to train, any number of channels), and
+# whether they help is to be tried: on the digits no weight was shown to, and a weight of 10 cost four points; on MNIST-1D
+# AT alone gained three points over soft targets; of thirteen published pairs it beats soft targets in one. Choose the
+# weight on validation images, from terms smaller than cross-entropy upwards, with 0 among them. **To replace softmax
+# attention** by something linear, match its matrices first (section 7).
 #
 # **When not:** across families of networks, unless you have measured that it helps; with a weight copied from another
 # map size (section 5); for vectors without places, where a hint or a relation between examples fits; with attention
