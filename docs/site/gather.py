@@ -121,9 +121,7 @@ def _without_widgets(cell: NotebookNode, number: str) -> NotebookNode:
             continue
         start = f"In your own copy (`python -m kdref start {number}`)"
         if moved:
-            said = (
-                f"**{moved[1]}.** The figures above show some of its positions. {start} run this cell, then {moved[2]}"
-            )
+            said = f"**{moved[1]}.** The lesson's figures show it at rest. {start} run this cell, then {moved[2]}"
         else:
             questions = re.sub(r"(?m)^ +\( \) ", "   - ", text.partition("\n")[2])
             said = f"**Quiz.** {start} this cell takes your answers and explains them.\n\n{questions}"
