@@ -83,7 +83,7 @@ def front_page(lessons: list[Path], found: reference.Topics) -> str:
         + ", ".join(f"{{py:obj}}`{name} <kdref.{file}.{name}>`" for file in files for name in files[file])
         for topic, files in found.items()
     ]
-    text = Path(__file__).with_name("index.md").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("front_page.txt").read_text(encoding="utf-8")
     text = text.replace("LESSONS", "\n".join(["| lesson | question |", "|:---|:---|", *rows]))
     text = text.replace("PAGES", "\n".join(f"notebooks/{path.stem}" for path in lessons))
     return text.replace("TOPICS", "\n".join(["| topic | methods |", "|:---|:---|", *topics]))

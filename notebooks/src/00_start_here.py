@@ -130,7 +130,7 @@ print("it gets at least six of these eight right: yes")
 # |:---|:---|:---|
 # | 00 | start here | this page |
 # | 01 | [soft targets](01_soft_targets.ipynb) | a student that never saw a 3 recognises 3s; temperature, and why τ² |
-# | 02 | [response-based](02_response_based.ipynb) | which loss on the outputs, for which student; patience |
+# | 02 | [response-based](02_response_based.ipynb) | which loss on the outputs is worth having; patience |
 # | 03 | [feature-based](03_feature_based.ipynb) | hints: the student copies what happens inside the teacher |
 # | 04 | [attention-based](04_attention_based.ipynb) | where the teacher looks, the student learns to look |
 # | 05 | [relation-based](05_relation_based.ipynb) | distances and angles between examples; contrastive distillation |

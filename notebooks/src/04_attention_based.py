@@ -20,8 +20,8 @@
 #
 # **Files:** `kdref/attention.py` (the methods), `tests/heart/test_attention.py` and
 # `tests/heart/test_attention_relations.py` (their tests), `kdref/lab/training/taps.py` (named activations),
-# `kdref/lab/models/row_transformer.py` and `linear_attention.py` (the tiny transformer, and attention without a matrix),
-# `kdref/lab/experiments/attention_*.py` (the stored experiments).
+# `kdref/lab/models/row_transformer.py` and `linear_attention.py` (the tiny transformer, and attention without a
+# matrix), `kdref/lab/experiments/attention_*.py` (the stored experiments).
 #
 # **Papers:** [Zagoruyko and Komodakis 2017](https://arxiv.org/abs/1612.03928) (attention transfer),
 # [Jiao et al. 2020](https://arxiv.org/abs/1909.10351) (TinyBERT), [Wang et al.
@@ -105,6 +105,8 @@ changed = {
     "one channel doubled": torch.cat([2 * a[:, :1], a[:, 1:]], dim=1),
     "places mirrored": a.flip(-1),
 }
+
+# %%
 seen = {}
 for name, other in changed.items():
     same = [torch.allclose(attention_map(other, power=p), attention_map(a, power=p), atol=1e-12) for p in (2, 4)]
@@ -188,11 +190,11 @@ print("the student is right on more than 60 % of the test images: no")
 # %% [markdown]
 # **Seen:** the student took over where its teacher is active, on images that neither was trained on. Not only the ink
 # counts: before, the student's map was the stroke itself; the teacher's is wider, with dark spots on the stroke, and so
-# is the student's after. And note the last line: such maps are learned in two epochs, in which the student learns little
-# about which digit it is. Maps are the easy part.
+# is the student's after. And note the last line: such maps are learned in two epochs, in which the student learns
+# little about which digit it is. Maps are the easy part.
 #
-# Choose for yourself: an image, a layer, a power. At power 2, which layer follows the teacher best? What does a power of
-# 8 leave of the map, and does the student agree with its teacher there? The distance is 0 for equal maps and √2 for
+# Choose for yourself: an image, a layer, a power. At power 2, which layer follows the teacher best? What does a power
+# of 8 leave of the map, and does the student agree with its teacher there? The distance is 0 for equal maps and √2 for
 # maps that share no place.
 
 # %%
@@ -247,8 +249,8 @@ for gap in (1.0, 0.1, 0.01):
     print(f"{gap:4} off: gradient of the code's form {sizes[0]:.4f}, of the paper's {sizes[1]:.4f}")
 
 # %% [markdown]
-# **So carry no weight over blindly.** The authors' 1,000 means a term of at most 41, of which the smallest maps make 31.
-# On images of 8 × 8, as in section 5, the same 1,000 means 656.
+# **So carry no weight over blindly.** The authors' 1,000 means a term of at most 41, of which the smallest maps make
+# 31. On images of 8 × 8, as in section 5, the same 1,000 means 656.
 #
 # If teacher and student have maps of different sizes, the larger ones must be averaged down. Average the *map* (after
 # the square), as this function does; a popular benchmark's code averages the *activations*, where plus and minus
@@ -274,8 +276,8 @@ lab.show(_attention.map_terms)
 # `soft` is the temperature of lesson 01's soft targets, or 0 for labels. Six arms share first weights, data order and
 # epochs. **Labels** (weight decay tuned) and **soft targets** (temperature tuned) are the baselines. **AT** is added to
 # the labels at three weights: 3, which bounds the term by 2, about where cross-entropy starts (log 10 = 2.3); 10; and
-# the copied 1,000. The last arm adds AT to soft targets, its weight tuned. Tuning looked at validation images, of two
-# seeds that appear nowhere else:
+# the copied 1,000. The last arm adds AT, its weight tuned, to soft targets at τ = 2. Tuning looked at validation
+# images, of two seeds that appear nowhere else:
 
 # %%
 tried = experiments.load("attention_tuning").groupby("arm")["accuracy"].mean()
@@ -310,7 +312,7 @@ report.table(besides, percent=["training_accuracy"], caption="and besides")
 # %%
 report.figure(
     report.intervals(maps.drop(index="AT, weight 1,000"), x_label="points against labels"),
-    "differences in accuracy from labels with intervals: soft targets, weight 3 and AT with soft targets stand at zero, "
+    "differences in accuracy from labels with intervals: soft targets, weight 3 and AT with soft targets are at zero, "
     "weight 10 is below it; 1,000, far to the left, is left out",
 )
 
@@ -348,8 +350,8 @@ print("with four times the epochs it is still more than 15 points below labels: 
 
 # %% [markdown]
 # **Seen:** the loss does what it says: in every arm the maps come nearer to the teacher's. The accuracy of this student
-# does not follow. At a weight of 3, and beside soft targets, the difference is undecided and small; a weight of 10 costs
-# more than four points, and the copied 1,000 about fifty, of which four times the epochs mend a part.
+# does not follow. At a weight of 3, and beside soft targets, the difference is undecided and small; a weight of 10
+# costs more than four points, and the copied 1,000 about fifty, of which four times the epochs mend a part.
 #
 # ### Other data
 #
@@ -363,8 +365,9 @@ report.comparison(mnist1d, caption="MNIST-1D, cnn1d-8: against soft targets")
 assert mnist1d.loc["attention (AT), alone", "verdict"] == "helps"
 
 # %% [markdown]
-# There AT beats soft targets by three points, alone and not with them. And the published numbers on CIFAR-100 (test
-# accuracy in per cent, 240 epochs, [Tian et al. 2020](https://arxiv.org/abs/1910.10699); runs spread by about ± 0.3):
+# There AT alone beats soft targets by three points; added to them it is undecided. And the published numbers on
+# CIFAR-100 (test accuracy in per cent, 240 epochs, [Tian et al. 2020](https://arxiv.org/abs/1910.10699); runs spread by
+# about ± 0.3):
 #
 # | pair | student alone | soft targets | attention transfer |
 # |---|---:|---:|---:|
@@ -428,8 +431,8 @@ print(f"each row shifted: divergence {abs(rows_apart):.3f}, score loss {attentio
 # %% [markdown]
 # Does it help? The teacher learns from 1,000 labels, the student has 200, and 80 epochs. MiniLM takes the relations of
 # the *last* layer, here the only one, and adds the two divergences. We add cross-entropy with the labels (MiniLM has
-# none) and tune one weight for both. Another arm has TinyBERT's score loss in their place. The settings stand in section
-# 5's table.
+# none) and tune one weight for both. Another arm has TinyBERT's score loss in their place. The settings stand in
+# section 5's table.
 
 # %%
 lab.show(_attention.relation_terms)
@@ -476,8 +479,9 @@ print("scores help against labels over all seeds: yes")
 print("with relations the divergence from the teacher's attention falls to less than a tenth: yes")
 
 # %% [markdown]
-# - **Relations help**, by nine points over labels and in each group of seeds, by eight over soft targets, and in NLL. The
-#   student's attention comes near its teacher's, on images that neither was trained on and through a quarter of the width.
+# - **Relations help**, by nine points over labels and in each group of seeds, by eight over soft targets, and in NLL.
+#   The student's attention comes near its teacher's, on images that neither was trained on and through a quarter of the
+#   width.
 # - **Scores help**, by almost four points over all seeds; two groups by themselves are undecided.
 # - **Soft targets** are undecided, but they have fitted only 85 % of their images.
 #
@@ -499,8 +503,8 @@ print("with 320 epochs relations are shown to beat soft targets: no")
 
 # %% [markdown]
 # Soft targets only needed patience, as in lesson 02: they gain eight points too, no less than relations. What relations
-# bought was *time*. (This is one layer, eight tokens and a teacher with five times the labels. Settings were tuned for 80
-# epochs.)
+# bought was *time*. (This is one layer, eight tokens and a teacher with five times the labels. Settings were tuned for
+# 80 epochs.)
 #
 # **Two bugs to know.** [Padding](GLOSSARY.md#padding) counts unless it is [masked](GLOSSARY.md#mask), so that the loss
 # of a sentence depends on its neighbours in the batch; and scores of −10,000 at padded places, where only one side has
@@ -527,13 +531,15 @@ print("score loss, padding masked: ", attention_score_loss(short, scores, mask=m
 # make one *from* a transformer that exists, and begin with its attention:
 #
 # - **MOHAWK** (Bick et al. 2024) has three steps: match each layer's mixing matrix, by Frobenius distance; then each
-#   block's output, on the teacher's inputs; then copy the teacher's other weights and distil the logits. *Claim:* Phi-1.5
-#   becomes a Mamba-2 with 3 billion tokens, of which the first step takes 80 million and the second 160 million.
+#   block's output, on the teacher's inputs; then copy the teacher's other weights and distil the logits. *Claim:*
+#   Phi-1.5 becomes a Mamba-2 with 3 billion tokens, of which the first step takes 80 million and the second 160
+#   million.
 # - **LoLCATs** (Zhang et al. 2025) learns φ so that linear attention's *output* is softmax attention's, and lets LoRA
 #   repair the rest. *Claim:* 20 points and more on MMLU over earlier conversions, with 0.4 % of their tokens; up to
 #   405 billion parameters.
 #
-# Here is the first step, on section 6's teacher. The features are those of LoLCATs, one learnt matrix $W$ for each head:
+# Here is the first step, on section 6's teacher. The features are those of LoLCATs, one learnt matrix $W$ for each
+# head:
 
 # %%
 lab.show(LinearAttention)
@@ -598,10 +604,10 @@ print("matched, the distance on unseen images fell by more than 40 %: yes")
 print("with matched linear attention the teacher keeps its accuracy within ten points: yes")
 
 # %% [markdown]
-# **Seen:** the teacher needs its attention, for with equal shares it is lost, and with an untrained φ too. 400 steps on the
-# matrices alone, without a label, give back most of what that cost. With eight tokens
-# nothing is saved: the gain begins where L is much larger than φ's length. And this is one layer; through many layers
-# errors add up, which is what the papers' later steps are for.
+# **Seen:** the teacher needs its attention, for with equal shares it is lost, and with an untrained φ too. 400 steps on
+# the matrices alone, without a label, give back most of what that cost. With eight tokens nothing is saved: the gain
+# begins where L is much larger than φ's length. And this is one layer; through many layers errors add up, which is what
+# the papers' later steps are for.
 
 # %% [markdown]
 # ## 8. Exercises
@@ -692,9 +698,9 @@ def my_relation_loss(student_values, teacher_values, heads):
 lab.check("04.4", my_relation_loss)
 
 # %% [markdown]
-# **Going further** (not checked): does the paper's form (`squared=False`) do better in section 5? Write it into a copy of
-# `_attention.map_terms`, and pass that to `_attention.taught`; `_attention.measured(..., validation=True)` tells which
-# weight to take.
+# **Going further** (not checked): does the paper's form (`squared=False`) do better in section 5? Write it into a copy
+# of `_attention.map_terms`, and pass that to `_attention.taught`; `_attention.measured(..., validation=True)` tells
+# which weight to take.
 
 # %%
 lab.quiz("04")
@@ -702,12 +708,12 @@ lab.quiz("04")
 # %% [markdown]
 # ## 9. When to use attention, and when not
 #
-# **Try self-attention relations** for transformers, also of different widths: ours gained nine points over labels,
-# in a quarter of the time in which soft targets gained as much (section 6). **Attention maps** are light (nothing to train, any number of channels), and
-# whether they help is to be tried: on the digits no weight was shown to, and a weight of 10 cost four points; on MNIST-1D
-# AT alone gained three points over soft targets; of thirteen published pairs it beats soft targets in one. Choose the
-# weight on validation images, from terms smaller than cross-entropy upwards, with 0 among them. **To replace softmax
-# attention** by something linear, match its matrices first (section 7).
+# **Try self-attention relations** for transformers, also of different widths: ours gained nine points over labels, in a
+# quarter of the time in which soft targets gained as much (section 6). **Attention maps** are light (nothing to train,
+# any number of channels), and whether they help is to be tried: on the digits no weight was shown to, and a weight of
+# 10 cost four points; on MNIST-1D AT alone gained three points over soft targets; of thirteen published pairs it beats
+# soft targets in one. Choose the weight on validation images, from terms smaller than cross-entropy upwards, with 0
+# among them. **To replace softmax attention** by something linear, match its matrices first (section 7).
 #
 # **When not:** across families of networks, unless you have measured that it helps; with a weight copied from another
 # map size (section 5); for vectors without places, where a hint or a relation between examples fits; with attention

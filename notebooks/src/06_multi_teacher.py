@@ -13,9 +13,10 @@
 # - judge from evidence whether an [assistant](GLOSSARY.md#assistant) between teacher and student is worth its training.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb); for section 9, the capacity gap in [lesson
-# 02](02_response_based.ipynb), section 5.
+# 02](02_response_based.ipynb).
 #
-# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
+# seconds to run on one thread.
 #
 # **Files:** `kdref/multi_teacher/averages.py` (averages, loss, disagreement), `kdref/multi_teacher/weights.py` (whom to
 # trust).
@@ -33,9 +34,9 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, models, report
-from kdref.lab.experiments._councils import weights_of
+from kdref.lab.experiments._councils import fitted, weights_of
 from kdref.lab.report import plots, style
-from kdref.lab.widgets.multi_teacher import both_means, teachers_explorer
+from kdref.lab.widgets.multi_teacher import both_means, draw_views, teachers_explorer
 from kdref.multi_teacher import (
     average_logits,
     average_probabilities,
@@ -48,17 +49,14 @@ from kdref.soft_targets import distillation_loss
 lab.setup()
 BASE_SEED = lab.base_seed()
 SEEDS = range(BASE_SEED, BASE_SEED + 8)
-EPOCHS = 10
-LEARNING_RATE = 0.01
-TEMPERATURE = 4.0  # lesson 01's, and 1 beside it in section 4; nothing in this lesson is tuned
+EPOCHS, LEARNING_RATE, TEMPERATURE = 10, 0.01, 4.0  # lesson 01's, and τ = 1 beside it in section 4: nothing is tuned
 
 # %% [markdown]
 # ## 1. The idea
 #
-# Teachers know different things. One hospital has seen these diseases, another those; one model reads the picture,
-# another the spectrum. You can't deploy all of them, but you can let all of them teach [**one**
-# student](GLOSSARY.md#multi-teacher-distillation). (In the speech experiment of 2015 the teacher was such an
-# [**ensemble**](GLOSSARY.md#ensemble): ten nets, distilled into one.)
+# Teachers know different things: one hospital has seen these diseases, another those. You can't deploy all of them, but
+# you can let all of them teach [**one** student](GLOSSARY.md#multi-teacher-distillation). (In the speech experiment of
+# 2015 the teacher was an [**ensemble**](GLOSSARY.md#ensemble) of ten nets.)
 #
 # Our teachers have different [views](GLOSSARY.md#view) of the digits. The first gets the **Fourier** magnitudes of the
 # image: how much of each spatial frequency it has, and not where. The second gets the sums of the eight **rows**, the
@@ -74,25 +72,15 @@ VIEWS = {
 split = data.digits(BASE_SEED)
 image = split.test_x[:1]
 with style.new_figure(10, 2.7, columns=4) as (figure, axes):
-    for ax in axes:
-        ax.grid(False)
-    axes[0].imshow(image[0, 0], cmap="gray_r")
-    axes[0].set(title="pixels", xlabel="column", ylabel="row")
-    axes[1].imshow(VIEWS["Fourier"](image).reshape(8, 5), cmap=style.SEQUENTIAL)
-    axes[1].set(title="Fourier", xlabel="frequency across", ylabel="frequency down", xticks=range(0, 5, 2))
-    axes[2].barh(range(8), VIEWS["rows"](image)[0], color=style.COLORS[0])
-    axes[2].invert_yaxis()
-    axes[2].set(title="rows", xlabel="sum / 4", ylabel="row")
-    axes[3].bar(range(8), VIEWS["columns"](image)[0], color=style.COLORS[1])
-    axes[3].set(title="columns", xlabel="column", ylabel="sum / 4", xticks=range(0, 8, 2))
+    draw_views(axes, image, VIEWS)
 report.figure(
     figure, "one digit as pixels, as the size of its spatial frequencies, and as bars of its row and column sums"
 )
 print({name: view(image).shape[1] for name, view in VIEWS.items()})
 
 # %% [markdown]
-# Each teacher is a perceptron with 100 hidden units, trained with 1,000 labels on its own view. A fourth one sees the
-# pixels; it will serve as a reference, and later as the villain.
+# Each teacher is a perceptron with 100 hidden units, trained with 1,000 labels on its own view, by cross-entropy
+# (`fitted`). A fourth one sees the pixels; it will serve as a reference, and later as the villain.
 
 
 # %%
@@ -100,14 +88,7 @@ def run_teacher(seed, arm):  # "pixels", or "pixels 1" with other first weights
     (view, _, again), split = arm.partition(" "), data.digits(seed)
     x = VIEWS[view](split.train_x)
     teacher = models.make("mlp-100", shape=x.shape[1:], seed=seed + 1000 * int(again or 0))
-
-    def step_teacher(batch):
-        x, y = batch
-        return {"loss": F.cross_entropy(teacher(x), y)}
-
-    batches = lab.Batches(x, split.train_y, batch_size=100, seed=seed)
-    optimizer = torch.optim.Adam(teacher.parameters(), lr=LEARNING_RATE)
-    lab.fit(step_teacher, teacher, batches, optimizer, epochs=EPOCHS, progress=False)
+    fitted(teacher, x, split.train_y, batch_size=100, epochs=EPOCHS, seed=seed)
     parts = ("train", "validation", "test")
     return {part: lab.teacher_outputs(teacher, VIEWS[view](getattr(split, f"{part}_x"))) for part in parts}
 
@@ -147,7 +128,7 @@ print("the one that sees pixels beats all three together, on every seed: yes")
 #
 # The first is an arithmetic mean, the second a [geometric](GLOSSARY.md#geometric-mean) one, brought to the sum 1. An
 # *or* and an *and*: in the first a class is likely if *one* teacher finds it likely, in the second if *every* teacher
-# does. Statisticians call them the linear and the logarithmic opinion pool; Hinton et al. allow both.
+# does. Hinton et al. allow both.
 
 # %%
 lab.show(average_probabilities)
@@ -216,15 +197,15 @@ print("at τ = 1 the two means are more than ten times as far apart as at τ = 4
 teachers_explorer(opinions, class_names=["3", "5", "8"])
 
 # %% [markdown]
-# (1) From 1.3 up: the geometric mean changes to 5, the arithmetic one keeps 3. (2) No weight for B, and A and C loud:
-# log 2. With B it stays below log 3, for B and A choose the same class. (3) Not with equal weights: at its loudest C
-# adds a third, and A and B together give the 3 more.
+# <details><summary>Answers</summary>(1) From 1.3 up: the geometric mean changes to 5, the arithmetic one keeps 3. (2)
+# No weight for B, and A and C loud: log 2. With B it stays below log 3, for B and A choose the same class. (3) Not with
+# equal weights: at its loudest C adds a third, and A and B together give the 3 more.</details>
 #
 # ## 3. The loss against all of them
 #
 # $$L = \frac{\tau^2}{B} \sum_i \sum_k w_{ki}\, \mathrm{KL}(p_{ki} \,\|\, q_i)
-# = \frac{\tau^2}{B} \sum_i \Big[\mathrm{KL}(\bar p_i \,\|\, q_i) +
-# \underbrace{\textstyle\sum_k w_{ki}\, \mathrm{KL}(p_{ki} \,\|\, \bar p_i)}_{\text{disagreement}}\Big]$$
+# = \frac{\tau^2}{B} \sum_i \Big[\mathrm{KL}(\bar p_i \,\|\, q_i) + \underbrace{\textstyle\sum_k w_{ki}\,
+# \mathrm{KL}(p_{ki} \,\|\, \bar p_i)}_{\text{disagreement}}\Big]$$
 #
 # Should one average the losses or the probabilities? It makes no difference: they differ by the teachers' (weighted)
 # [**Jensen-Shannon divergence**](GLOSSARY.md#jensen-shannon-divergence), which the student can't change. So the
@@ -262,17 +243,9 @@ for temperature in (1.0, 4.0):
     print(f"τ = {temperature:g}: {of_all.item():.3f} = {of_average.item():.3f} + {apart.item():.3f}, equal gradients")
 
 # %% [markdown]
-# **The museum.** Three slips with several teachers, all of them silent. *Softened twice:* the average is a probability;
-# put through softmax again, near-certainty becomes little more than a half. *The mean of the logits where the
-# ensemble's prediction was meant:* another target. *Divided by K once more:* the authors' code of CA-MKD has weights
-# that sum to 1 and divides by the number of teachers as well, so that the more teachers there are, the less they count
-# beside the labels.
-
-# %%
-sure = torch.tensor([[[6.0, 0.0, 0.0]], [[5.0, 1.0, 0.0]]])
-p = average_probabilities(sure)
-print("right         ", p[0].numpy().round(2))
-print("softened twice", p.softmax(-1)[0].numpy().round(2))
+# **From the museum**, two silent slips. *Softened twice:* the average is a probability; put through softmax again,
+# near-certainty becomes little more than a half. *Divided by K once more:* the authors' code of CA-MKD has weights that
+# sum to 1 and divides by the number of teachers as well, so the more there are, the less they count beside the labels.
 
 # %% [markdown]
 # ## 4. Three views, one student
@@ -310,14 +283,13 @@ PLANS = {f"{who} | {how}": (who, how, TEMPERATURE) for who in COUNCILS for how i
 PLANS |= {f"three views | {how}, τ = 1": ("three views", how, 1.0) for how in HOWS[:2]}
 
 
+# %%
 def run(seed, arm):
     who, how, temperature = PLANS[arm]
     split = data.digits(seed)
     student = models.make("mlp-32", shape=split.shape, seed=seed)
-    z, weights = (
-        torch.stack([teachers[seed, name]["train"] for name in COUNCILS[who]]),
-        weights_of(how, [teachers[seed, name] for name in COUNCILS[who]], split),
-    )
+    council = [teachers[seed, name] for name in COUNCILS[who]]
+    z, weights = torch.stack([said["train"] for said in council]), weights_of(how, council, split)
     if how == "logits":  # one teacher, made of all
         z, weights = average_logits(z, weights=weights)[None], torch.ones(1, len(split.train_x))
 
@@ -331,17 +303,15 @@ def run(seed, arm):
     return {"accuracy": lab.measure(student, split.test_x, split.test_y)["accuracy"]}
 
 
+# %% [markdown]
+# The arm without a teacher takes as many steps.
+
+
+# %%
 def run_labels(seed, arm):
     split = data.digits(seed)
     student = models.make("mlp-32", shape=split.shape, seed=seed)
-
-    def step_labels(batch):
-        x, y = batch
-        return {"loss": F.cross_entropy(student(x), y)}
-
-    batches = lab.Batches(split.train_x[:50], split.train_y[:50], batch_size=50, seed=seed)
-    optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
-    lab.fit(step_labels, student, batches, optimizer, epochs=10 * EPOCHS, progress=False)  # as many steps
+    fitted(student, split.train_x[:50], split.train_y[:50], batch_size=50, epochs=10 * EPOCHS, seed=seed)
     return {"accuracy": lab.measure(student, split.test_x, split.test_y)["accuracy"]}
 
 
@@ -367,6 +337,8 @@ for arm, expected in (("Fourier alone | logits", "hurts"), ("50 labels", "hurts"
     assert result.loc[arm, "verdict"] == expected
     print("against three views by probabilities,", report.verdict(result, arm))
 assert result.loc["Fourier alone | logits", "difference"] < -0.04
+assert -0.01 < result.loc["three views | logits", "low"] <= result.loc["three views | logits", "high"] < 0.02
+print("at τ = 4 logits teach less than a point less, and less than two points more: yes")
 print("three views teach more than 4 points more than the best of them alone: yes")
 assert warm.loc["three views | logits, τ = 1", "verdict"] == "helps"
 print("at τ = 1, against probabilities,", report.verdict(warm, "three views | logits, τ = 1"))
@@ -375,14 +347,13 @@ print("three pixel teachers are not two points better than one: yes")
 
 # %% [markdown]
 # - **Helped:** three half-blind teachers make a better student than the best of them alone, and a better one than 50
-#   labels do, though the student never saw a label. It learns to use the pixels, which none of the three sees.
-# - **Not as good as seeing all:** one teacher that looks at the pixels teaches more than the three together. More
-#   teachers are no aim in itself.
-# - **The standard ensemble**, three nets that differ in nothing but their first weights, teaches no more than one of
-#   them, as far as the interval goes: they know the same.
-# - **Probabilities or logits?** At τ = 4 the two targets hardly differ, and the table says nothing. At τ = 1 they do,
-#   and here the logits teach about two points more: each of these teachers has doubts of its own, and an *and* uses all
-#   of them. That is for honest teachers; section 6 brings one that is not.
+#   labels do, though it never saw a label. It learns to use the pixels, which none of the three sees.
+# - **Not as good as seeing all:** one teacher that looks at the pixels teaches more than the three together.
+# - **The standard ensemble**, three nets that differ in nothing but their first weights, is not two points better than
+#   one of them.
+# - **Probabilities or logits?** At τ = 4 the two targets hardly differ, and the students by less than two points. At
+#   τ = 1 they do, and here the logits teach about two points more. The likely reason: each of these teachers has doubts
+#   of its own, and an *and* uses all of them. That is for honest teachers; section 6 brings one that is not.
 #
 # ## 5. Disagreement, seen
 #
@@ -427,13 +398,10 @@ report.figure(
 # %%
 errors = frame.pivot(index="seed", columns="fifth", values="errors")
 assert (errors["5"] > errors["1"] + 0.05).all()
-assert errors["5"].mean() > 5 * errors["1"].mean()
 print("in 100 images, the most disputed fifth has over 5 errors more than the least disputed, on every seed: yes")
-print("on average, over 5 times as many: yes")
 
 # %% [markdown]
-# So disagreement points at likely errors, without any label. Active learning has long asked a human about those (query
-# by committee). It can't find what all teachers get wrong together.
+# So disagreement points at likely errors, without any label. It can't find what all teachers get wrong together.
 #
 # ## 6. Whom to trust
 #
@@ -462,8 +430,7 @@ weights = confidence_weights(torch.stack([p_label, 1 - p_label], dim=1).log()[:,
 print([round(14 * weight, 3) for weight in weights[:, 0].tolist()], "of 14")
 
 # %% [markdown]
-# Read the formula again: no weight exceeds 1/(K − 1). It shuts out the *worst* teacher of an example, and does not
-# single out the best.
+# No weight exceeds 1/(K − 1): it shuts out the *worst* teacher of an example, and does not single out the best.
 #
 # ### A teacher that counts from 1
 #
@@ -532,12 +499,12 @@ assert means["two off | trust from 50 labels"] > means["two off | confidence"] +
 print("with two bad teachers, trust from 50 labels is more than 20 points above confidence: yes")
 
 # %% [markdown]
-# - **Survived:** confidence and trust from 50 labels shut the one bad teacher out, and lose no more than a point and
-#   a half against never having met it.
-# - **Did not survive:** equal weights, by either mean. Three good teachers of four are a majority, but the one that is
-#   off is the loudest. Entropy weights are the worst of all: they reward it for being sure.
-# - **Confidence has a limit:** of two bad teachers who agree it can shut out only part. The softmax puts the blame on
-#   the worst; what is left goes to all others, and no good teacher gets more than a third.
+# - **Survived:** confidence and trust from 50 labels shut the one bad teacher out, and lose no more than a point and a
+#   half against never having met it.
+# - **Did not survive:** equal weights, by either mean: the one that is off is the loudest. Entropy weights are the
+#   worst of all: they reward it for being sure.
+# - **Confidence has a limit:** of two bad teachers who agree it can shut out only part, and no good teacher gets more
+#   than a third.
 # - **A fair opponent:** confidence weights use a label for *every* image. Who has them can train on them, and should
 #   have that arm beside it. Trust used 50.
 #
@@ -555,18 +522,13 @@ def run_half(seed, arm):
     first, last = int(arm[0]), int(arm[-1])
     mine = (split.train_y >= first) & (split.train_y <= last)
     teacher = models.make("mlp-100", shape=split.shape, seed=seed + first)
-
-    def step_half(batch):
-        x, y = batch
-        return {"loss": F.cross_entropy(teacher(x), y)}
-
-    batches = lab.Batches(split.train_x[mine], split.train_y[mine], batch_size=50, seed=seed)
-    optimizer = torch.optim.Adam(teacher.parameters(), lr=LEARNING_RATE)
-    lab.fit(step_half, teacher, batches, optimizer, epochs=EPOCHS, progress=False)
+    fitted(teacher, split.train_x[mine], split.train_y[mine], batch_size=50, epochs=EPOCHS, seed=seed)
     return {part: lab.teacher_outputs(teacher, getattr(split, f"{part}_x")) for part in ("train", "test")}
 
 
 teachers |= {(seed, half): run_half(seed, half) for seed in SEEDS for half in COUNCILS["two halves"]}
+
+# %%
 halves = torch.stack([teachers[BASE_SEED, half]["test"] for half in COUNCILS["two halves"]])
 by_class = F.one_hot(split.test_y, 10).double()
 panels = dict(zip(COUNCILS["two halves"], halves.softmax(-1), strict=True))
@@ -581,11 +543,7 @@ report.figure(
 # %%
 assert panels["0 to 4"][:, 5:].max() < 0.05
 assert panels["5 to 9"][:, :5].max() < 0.05
-names = [(seed, half) for seed in SEEDS for half in COUNCILS["two halves"]]
-alone = [(teachers[name]["test"].argmax(-1) == truth[name[0]]).double().mean().item() for name in names]
-assert 0.4 < min(alone) <= max(alone) < 0.6
 print("neither gives, on average, 5 of 100 to any class of the other's: yes")
-print("each alone is right on 40 to 60 of 100 digits, on every seed: yes")
 
 # %% tags=["nbval-ignore-output"]
 halves_runs = lab.replicate(run, arms=["two halves | probabilities", "two halves | logits"], seeds=SEEDS)
@@ -598,11 +556,12 @@ print("students of both are right on more than 70 of 100 on average, by either m
 
 # %% [markdown]
 # Neither teacher says "I don't know", and yet it works on average. The likely reason: on its own digits a teacher is
-# sure, on a foreign one mostly less so, and the surer one wins. There is luck in it, for a net can be sure of what it
-# has never seen. Look at the width of the intervals; against 50 labels we claim nothing. If you know which teacher
-# knows which classes, say so: mask, or choose the teacher by the label where there is one (exercise 06.3's weights do).
-#
-# ## 8. Several foundation models, one encoder
+# sure, on a foreign one mostly less so, and the surer one wins. There is luck in it: against 50 labels the verdict
+# changes with the seeds, so we claim nothing. If you know which teacher knows which classes, say so: mask, or choose
+# the teacher by the label (exercise 06.3's weights do).
+
+# %% [markdown]
+# ## 8. Several foundation models, one encoder (in depth)
 #
 # Large pre-trained encoders know different things: CLIP which words fit an image, DINOv2 what is where, SAM where
 # things end. Can one net replace them? [**AM-RADIO**](https://arxiv.org/abs/2312.06709) (Ranzinger et al., CVPR 2024)
@@ -611,13 +570,12 @@ print("students of both are right on more than 70 of 100 on average, by either m
 # and the loss is a sum over teachers of how far the head's output is from that teacher's features. After training the
 # encoder stays, and a head where its teacher's outputs are wanted.
 #
-# *Claim:* the student surpasses single teachers of its, and a faster architecture of theirs runs at least six
-# times as fast. *Since:* with features, the *scale* takes over the role of section 2's loudness: a teacher whose
-# features vary more has the larger loss and is heard more.
-# [Ranzinger et al. 2024](https://arxiv.org/abs/2410.01680) (PHI-S) therefore bring all teachers to one scale first, and
-# [RADIOv2.5](https://arxiv.org/abs/2412.07679) (Heinrich et al. 2025) names what else goes wrong: unbalanced teachers,
-# and features that change with the resolution. In one line of ours: two teachers at equal relative error, one in larger
-# units.
+# *Claim:* the student surpasses single teachers of its, and a faster architecture of theirs runs at least six times as
+# fast. *Since:* with features, the *scale* takes over the role of section 2's loudness: a teacher whose features vary
+# more has the larger loss and is heard more. [Ranzinger et al. 2024](https://arxiv.org/abs/2410.01680) (PHI-S)
+# therefore bring all teachers to one scale first, and [RADIOv2.5](https://arxiv.org/abs/2412.07679) (Heinrich et al.
+# 2025) names what else goes wrong: unbalanced teachers, and features that change with the resolution. In one line of
+# ours: two teachers at equal relative error, one in larger units.
 
 # %%
 targets = {
@@ -631,7 +589,7 @@ for kind, losses in (("as they are", raw), ("at one scale", scaled)):
     print(f"{kind}: share of the loss,", {name: round((loss / total).item(), 3) for name, loss in losses.items()})
 
 # %% [markdown]
-# ## 9. Assistants across a gap
+# ## 9. Assistants across a gap (in depth)
 #
 # **Claim** (TAKD, Mirzadeh et al., on arXiv since February 2019, AAAI 2020): a large teacher is hard to copy for a
 # small student; put an **assistant** of middle size between them, distil teacher → assistant → student, and the student
@@ -643,66 +601,59 @@ for kind, losses in (("as they are", raw), ("at one scale", scaled)):
 # and students train for 60 epochs each. The ladder costs an assistant's, so the fair opponent gets as many epochs more.
 
 # %%
-LADDERS = {
-    "labels": ["mlp-8"],
-    "direct": ["mlp-8"],
-    "through an assistant": ["mlp-32", "mlp-8"],
-    "direct, twice as long": ["mlp-8"],
-}
+LADDERS = {"labels": ["mlp-8"], "direct": ["mlp-8"], "through an assistant": ["mlp-32", "mlp-8"]}
+LADDERS["direct, twice as long"] = LADDERS["direct"]
+LADDER_EPOCHS = {arm: 120 if arm == "direct, twice as long" else 60 for arm in LADDERS}
+sizes = {name: models.count_parameters(models.make(name, shape=(1, 8, 8))) for name in ("mlp-100", "mlp-32", "mlp-8")}
+print("parameters:", sizes)
 
 
+# %%
 def run_ladder(seed, arm):
-    split = data.digits(seed)
-    z, soft_weight = teachers[seed, "pixels"]["train"], 0.0 if arm == "labels" else 1.0
+    split, z = data.digits(seed), teachers[seed, "pixels"]["train"]
+    weight = 0.0 if arm == "labels" else 1.0
 
     def step(batch):
         x, y, z = batch
-        return {"loss": distillation_loss(student(x), z, y, soft_weight=soft_weight, temperature=TEMPERATURE)}
+        return {"loss": distillation_loss(student(x), z, y, soft_weight=weight, temperature=TEMPERATURE)}
 
     for name in LADDERS[arm]:
         student = models.make(name, shape=split.shape, seed=seed)
         batches = lab.Batches(split.train_x, split.train_y, z, batch_size=100, seed=seed)
-        optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE)
-        epochs = LADDER_EPOCHS * (2 if arm.endswith("long") else 1)
-        lab.fit(step, student, batches, optimizer, epochs=epochs, progress=False)
+        optimizer = torch.optim.Adam(student.parameters(), lr=LEARNING_RATE, fused=True)
+        lab.fit(step, student, batches, optimizer, epochs=LADDER_EPOCHS[arm], progress=False)
         z = lab.teacher_outputs(student, split.train_x)
-    seen, new = ((split.train_x, split.train_y), (split.test_x, split.test_y))
-    found = [lab.measure(student, *part)["accuracy"] for part in (new, seen)]
-    return {"accuracy": found[0], "training accuracy": found[1]}
+    found = lab.measure(student, split.test_x, split.test_y)["accuracy"]
+    return {"accuracy": found, "seen": lab.measure(student, split.train_x, split.train_y)["accuracy"]}
 
-
-LADDER_EPOCHS = 60
-sizes = {name: models.count_parameters(models.make(name, shape=(1, 8, 8))) for name in ("mlp-100", "mlp-32", "mlp-8")}
-print("parameters:", sizes)
 
 # %% tags=["nbval-ignore-output"]
 ladder = lab.replicate(run_ladder, arms=list(LADDERS), seeds=SEEDS)
 result = lab.compare(ladder, baseline="direct", metric="accuracy")
 report.comparison(result, caption="a student of 8 hidden units, against distilling directly")
-report.figure(
-    report.intervals(result, x_label="points against distilling directly"),
-    "differences from distilling directly: the assistant, labels and training twice as long all lie near zero",
-)
+seen = ladder.groupby("arm", sort=False)["seen"].mean()
+report.table(seen.to_frame("training accuracy"), percent=["training accuracy"], caption="on the images trained on")
 
 # %%
 assert result.loc["through an assistant", "verdict"] != "helps"
 assert result.loc["through an assistant", "high"] < 0.02
 assert result.loc["direct, twice as long", "low"] > -0.01
 assert result.loc["labels", "low"] > -0.025
+assert seen.between(0.92, 1).all()
 print("the assistant helps, against distilling directly:", result.loc["through an assistant", "verdict"] == "helps")
 print("it gains less than two points, if any: yes")
-fitted = ladder.groupby("arm")["training accuracy"].mean()
-assert fitted.between(0.9, 1).all()
-print("on average every student is right on more than 90 of 100 training images: yes")
+print("on average every student is right on more than 92 of 100 training images: yes")
 
 # %% [markdown]
 # - **The assistant** is not shown to help, and the interval leaves room for less than two points.
-# - **The fair opponent**, the same epochs spent on the student itself, does no worse.
+# - **The fair opponent**, the same epochs spent on the student itself, does no worse. It fits a little more of its
+#   training images: 60 epochs are not yet all that such a student can use.
 # - **Labels alone** do not fall behind either: this gap is one where you may not need the teacher.
 #
 # Small nets on a small task: this does not refute the paper, which used CIFAR and ImageNet. It says what to compare
 # with before you believe in an assistant.
-#
+
+# %% [markdown]
 # ## 10. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
@@ -810,9 +761,8 @@ def my_trust(teacher_logits, labels):
 lab.check("06.5", my_trust)
 
 # %% [markdown]
-# **Going further** (not checked): make the villain louder (multiply its logits by 10) and repeat section 6. Which arms
-# change? What would weights do that fall with a teacher's distance from the *other* teachers, without any label? Try
-# them on *one off*, and then on *two off*.
+# **Going further** (not checked): make the villain ten times louder and repeat section 6. Or let weights fall with a
+# teacher's distance from the *other* teachers, without a label: on *one off*, then on *two off*.
 
 # %%
 lab.quiz("06")
@@ -820,22 +770,21 @@ lab.quiz("06")
 # %% [markdown]
 # ## 11. When to use several teachers, and when not
 #
-# **Use them** when teachers see or know different things, when labels are gone and only the models are left, when you
-# have an ensemble already and must deploy one net. Which mean? Here logits at τ = 1 taught more; probabilities are what
-# the ensemble predicts, and no single teacher can veto a class in them. Try both. Check every teacher on a few labels
-# before you listen to it, on examples that it was not trained on; 50 were enough here.
+# **Use them** when teachers see or know different things, when labels are gone and only the models are left, or when
+# you must deploy one net of an ensemble. Which mean? Here logits at τ = 1 taught more; in probabilities no single
+# teacher can veto a class. Try both. Check every teacher on a few labels, of examples that it was not trained on; 50
+# were enough here.
 #
 # **When not:** one teacher sees all that the others see, or they differ in first weights only (section 4); nobody has
-# checked the teachers; you have a label for every image anyway and have not yet tried the labels alone. Entropy weights
+# checked the teachers; you have a label for every image and have not yet tried the labels alone. Entropy weights
 # protect from teachers that are unsure, not from wrong ones. An assistant: only after longer training has been tried,
 # and a teacher stopped early ([lesson 13](13_scaling_laws.ipynb), section 7, where both helped).
 #
 # **Cost:** K forward passes of teachers per input; once, if inputs are not augmented (K·N·C numbers to keep). The loss
 # is K softmaxes; the gradient flows through one.
 #
-# **Copy it:** `python -m kdref copy multi_teacher` writes this lesson's files (`averages.py`, `triplets.py`,
-# `weights.py`), each of which needs only torch; `python -m kdref copy averages` writes one of them, and `python -m
-# kdref copy confidence_weights` that function and what it calls.
+# **Copy it:** `python -m kdref copy multi_teacher` writes this lesson's files, each of which needs only torch; `python
+# -m kdref copy averages` one of them, and `python -m kdref copy confidence_weights` that function and what it calls.
 #
 # **Further reading:** [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), sections 4 and 5, on ensembles and
 # specialists; [Zhang et al. 2022](https://arxiv.org/abs/2201.00007) for intermediate layers of several teachers; [Cho

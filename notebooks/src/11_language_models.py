@@ -15,7 +15,8 @@
 # transformers, and the one that holds the encoder, so that nothing is downloaded while the lesson runs. `make course`
 # installs them; elsewhere `python -m pip install "kdref[language]"` does.
 #
-# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
+# seconds to run on one thread.
 #
 # **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences),
 # `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` and `kdref/language/sampled.py`
@@ -142,7 +143,7 @@ report.figure(
 # DistilBERT became 40 % smaller, since BERT's twelve wide layers outweigh its embeddings by far. Here half the layers
 # are 24 %. The rest of the way is the vocabulary: our sentences hold 13,457 of the 30,522 word pieces, counting the
 # special ones, and a vector that is never looked up can be left out without changing a single output. That is
-# [**vocabulary pruning**](GLOSSARY.md#vocabulary-pruning); section 5 goes further.
+# [**vocabulary pruning**](GLOSSARY.md#vocabulary-pruning).
 #
 # **Speed** is another matter: an embedding is looked up, and costs no time. It is the layers that take it.
 
@@ -304,9 +305,8 @@ print("with labels only, more epochs make the negative log-likelihood far worse:
 
 # %% [markdown]
 # Now it helps. With labels only a student soon knows its 6,000 sentences by heart: it grows surer, not better. The
-# teacher's soft targets are what holds the other one back. So the teacher is not worth so many points as such; it is
-# worth what overfitting would have cost, and that depends on the budget. (The learning rates are those chosen for one
-# epoch, for both.)
+# teacher's soft targets are what holds the other one back. So the teacher is worth what overfitting would have cost,
+# and that depends on the budget. (The learning rates are those chosen for one epoch, for both.)
 
 # %% [markdown]
 # ## 5. What the 97 % hides
@@ -393,9 +393,12 @@ print("mild sentences lose most, strong ones least, and in every seed mild ones 
 # The student loses where its teacher does badly itself: where the raters were lukewarm it is right on 69 % of the
 # sentences, and its teacher on 72 %; next come negations. Where they were outspoken it keeps all but 0.3 points. A test
 # set of strong opinions would have hidden the loss, one of mild opinions about doubled it.
+
+# %% [markdown]
+# ### Pruning the vocabulary further (in depth)
 #
-# **Pruning the vocabulary further.** Word pieces that the 6,000 training sentences hold less often than once, three
-# times, ten times, are read as the unknown word; nothing is trained anew.
+# Word pieces that the 6,000 training sentences hold less often than once, three times, ten times, are read as the
+# unknown word; nothing is trained anew.
 
 # %% tags=["nbval-ignore-output"]
 triple = runs.query("arm == 'triple loss'")
@@ -554,11 +557,14 @@ print("the dense form holds more than eight times as much at every size: yes")
 # is used again instead of being asked for anew: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m
 # kdref.lab.bench vocabulary`). Liger Kernel (2024) made this form known, on GPUs, where it is mostly used; there
 # `python -m kdref.lab.bench gpu` compares the two.
+
+# %% [markdown]
+# ### Keep less of the teacher (in depth)
 #
-# **Or keep less of the teacher.** Its distribution can be computed once and stored. All of it is too much; the
-# likeliest k words and how much all others have together take six bytes per word. What is dropped matters:
-# probabilities of the top k made to add up to 1 teach the student that nothing else ever happens. Here with scores that
-# fall off as the frequencies of words do; a model that is surer has a lighter tail.
+# Its distribution can be computed once and stored. All of it is too much; the likeliest k words and how much all others
+# have together take six bytes per word. What is dropped matters: probabilities of the top k made to add up to 1 teach
+# the student that nothing else ever happens. Here with scores that fall off as the frequencies of words do; a model
+# that is surer has a lighter tail.
 
 # %%
 scores = -1.1 * torch.arange(1, 151_937, dtype=torch.float64).log()
@@ -575,7 +581,8 @@ for k in (10, 100, 1000):
 # %% [markdown]
 # `sparse_teacher_loss` therefore asks what to do about the tail: it can count as one word, in each of the six
 # divergences. `sampled_teacher` draws words instead, which is right on average (Anshumann et al. 2025).
-#
+
+# %% [markdown]
 # ## 8. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
@@ -718,8 +725,7 @@ lab.quiz("11")
 # a ratio to the teacher alone.
 #
 # **Cost:** DistilBERT's own training read all of BERT's text again, with the teacher's forward pass beside every step;
-# fine-tuning with a teacher costs the teacher's outputs, once, and hardly anything per step. The fused loss has the
-# same matrix products as the dense one.
+# fine-tuning with a teacher costs the teacher's outputs, once.
 #
 # **Copy it:** `python -m kdref copy language` writes this lesson's files (`fused.py`, `recipes.py`, `sampled.py`,
 # `sparse.py`, `tokens.py`, `universal.py`), each of which needs only torch; `python -m kdref copy fused` writes one of

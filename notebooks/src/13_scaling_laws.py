@@ -9,11 +9,12 @@
 # - find the best teacher for a student, and explain why a better one can be worse;
 # - split a budget between a teacher, its answers and a student, and see when it pays;
 # - fit a law to runs of your own, and examine it on runs that it has not seen;
-# - tell an exact case of the capacity gap from the claims made of it.
+# - choose a teacher that a small or hurried student can use.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb).
 #
-# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
+# seconds to run on one thread.
 #
 # **Files:** `kdref/scaling.py` (the laws), `kdref/lab/report/laws.py` (fits one), `kdref/lab/experiments/scaling_*.py`
 # (the runs).
@@ -106,7 +107,7 @@ lab.show(distillation_loss_law)
 # %% [markdown]
 # A better teacher lowers the first term and raises the second. Over the teacher's loss that makes a **U**: here for
 # three sizes at 20 tokens a parameter. The bands are the paper's 90 % intervals of each constant, drawn independently
-# of each other. (They move together, so the true band is probably narrower.)
+# of each other.
 
 # %%
 PUBLISHED = {"A": (2227, 2255), "B": (24084, 24266), "alpha": (0.319, 0.324), "beta": (0.634, 0.640)}
@@ -162,13 +163,10 @@ print("143 million with a teacher of 1.8 nats, above its best:", round(trusted.i
 #   [**capacity gap**](GLOSSARY.md#capacity-gap). Inside the fitted range it is small, and the best teacher of 546
 #   million already lies outside.
 # - A weak teacher is simply copied: the student's loss *is* the teacher's, whatever the student could do alone.
-# - The larger the student, the better the teacher that it can use. For the largest one the curve falls all the way to
-#   the end of the axis, beyond where the law was fitted.
+# - The larger the student, the better the teacher that it can use.
 #
-# (Where $L_T = d_1\,\tilde L_S$ the bracket changes its power: `capacity_gap_teacher_loss`, 3.80 nats for 143 million.
-# The curve leaves the diagonal later, and the best teacher is another.) What the law does not say: why. It describes
-# one family of networks on one set of texts, at temperature 1 and with no labels. Elsewhere the *form* may hold; the
-# constants will not.
+# What the law does not say: why. It describes one family of networks on one set of texts, at temperature 1 and with no
+# labels. Elsewhere the *form* may hold; the constants will not.
 
 # %%
 small = losses[0]
@@ -206,8 +204,7 @@ for words, shares in PAYERS.items():
 # %% [markdown]
 # So a budget can be spent on the student alone, or be split. Which split is best? We try every teacher on a grid: its
 # cost is taken from the budget, the rest buys the student's tokens, and the two laws say what comes of it (no teacher
-# better than 1.8 nats, for the law knows none). Attention and the output layer are counted too: half as much again for
-# 143 million parameters.
+# better than 1.8 nats, for the law knows none).
 
 # %%
 lab.show(best_split)
@@ -248,9 +245,7 @@ report.figure(
 # %% [markdown]
 # That is what the paper says of **when distillation wins**, and it takes two conditions. The student's budget must stay
 # below a threshold, which grows with its size; *and* the teacher must exist already, or serve several students. (Ten
-# are seldom enough: in one row of six.) If one student is wanted and its teacher would have to be made, train it. (With
-# less than a token per parameter the law says otherwise: 7.75 billion parameters and 10²⁰ operations. Nobody trains so,
-# nor was it fitted there.)
+# are seldom enough: in one row of six.) If one student is wanted and its teacher would have to be made, train it.
 #
 # What it does not say: that distillation is better, or worse, *in the limit*. There the curves of a teacher that exists
 # lie within a hundredth of a nat, and the rounded constants can't tell them apart. Nor does it speak of what else a
@@ -303,8 +298,7 @@ report.figure(
 # %% [markdown]
 # A power law would be a straight line on these axes, and $E$ would bend it *up*. The larger networks' curves bend
 # *down*: near chance (ln 10 = 2.30 nats) there is little to gain by a few more signals, and the published form knows no
-# chance. (For language models chance, ln 32,768 = 10.4, lies so far above every loss that was fitted that nobody sees
-# the bend.)
+# chance.
 #
 # A form that does know: let the **odds**, the loss over its distance from chance, be the sum of two powers. Far below
 # chance that is an ordinary law; near it, the loss bends by itself. It has four constants and not six.
@@ -506,8 +500,6 @@ print("with 300,000 signals it has the loss of each weaker teacher, within 5 %: 
 #   at 300,000.
 # - Small students differ, and there it *is* capacity: for 295 parameters a teacher of 1.08 nats is still the best after
 #   300,000 signals, and 1,183 parameters are better off alone than with any.
-# - Two teachers are equally good (0.67 nats), one with 2.5 times the parameters, one with three times the data. Their
-#   students are alike on average (single cells differ by up to 0.06): one pair that does not contradict the paper.
 
 # %%
 by_teacher = best["loss"].unstack()
@@ -519,14 +511,12 @@ assert gains[300_000] < 0.03
 assert best_table.loc[295, 300_000] > 1
 assert best.loc[(1183, 300_000), "loss"].min() > alone_loss[1183, 300_000]
 assert largest.loc["60 of 30000", 300_000] - surface.loc[99190, 300_000] > 0.8
-twins = by_teacher["60 of 100000"] - by_teacher["32 of 300000"]
 print("the gain shrinks with data, from 3,000 signals on: yes; a weak teacher is a ceiling: yes")
-assert twins.abs().max() < 0.07
-assert abs(twins.mean()) < 0.02
-print("two teachers of one loss, unlike in size and data: students alike: yes")
 
 # %% [markdown]
-# **Forms for students**, examined in the same way. Ours takes the larger of two odds, softly (a power $k$): the
+# ### Forms for students (in depth)
+#
+# Examined in the same way as those for training alone. Ours takes the larger of two odds, softly (a power $k$): the
 # teacher's $o_T$, and the student's own, $o$; and the own grow as the teacher gets better, by a power $c$:
 #
 # $$o_S = \big(o_T^k + (o\,o_T^{-c})^k\big)^{1/k}, \qquad o = \frac{A}{N^{\alpha}} + \frac{B}{D^{\beta}}$$
@@ -607,8 +597,9 @@ print(f"{len(beyond)} runs beyond the grid: law and nearest point are both off b
 # the gap is there ($c$ above 0), and how large it is: a teacher of half the odds makes the student's own odds about 2 %
 # larger, all seven of ours together 12 %. (With more runs the other constants leave their intervals, as above; $c$ does
 # not.) The published form's switch between regimes is not fixed by our runs, from the starts that we tried.
-#
-# ## 6. A case that can be solved
+
+# %% [markdown]
+# ## 6. A case that can be solved (in depth)
 #
 # Why should a better teacher be worse? Busbridge et al. give a case of regression in which it follows exactly (their
 # Appendix C.1; ours keeps its essence). The target is a sum of $K$ orthonormal functions, coefficients $\theta_i$. A
@@ -646,8 +637,9 @@ report.figure(
 # %% [markdown]
 # Exact, and narrow: it needs a norm that binds. Without one, a wider teacher only adds functions that the student
 # leaves out, and nothing rises beyond $n$. Nor does it explain section 5, where the student was as large as the best
-# teacher: this case knows no gap then. Exercise 13.4 builds it.
-#
+# teacher: this case knows no gap then. Exercise 13.5 builds it.
+
+# %% [markdown]
 # ## 7. What to do about the gap
 #
 # It has a history. Cho and Hariharan (2019) saw that better teachers need not make better students, and stopped the
@@ -725,8 +717,7 @@ print("equally unsure, the stopped teacher is ahead for width 17, and for width 
 # - **For the small student it is more.** Equally unsure, the strong teacher stays behind the stopped one in all three
 #   settings. What a weaker network answers is, it seems, easier to learn for one that is weak.
 # - **Longer training does not close the gap** as Beyer et al. would have it; it makes the strong teacher useful, and
-#   the others more so. (Ten times is not the thousands of epochs of theirs.) In [lesson 06](06_multi_teacher.ipynb),
-#   with other data and many epochs, an assistant gained nothing.
+#   the others more so. (Ten times is not the thousands of epochs of theirs.)
 
 # %%
 strong = gap.assign(arm=gap["shown"]).query("shown in ['labels', 'strong']")
@@ -795,7 +786,35 @@ def my_law(n, d, A, B, E, alpha, beta, gamma):
 lab.check("13.3", my_law)
 
 # %% [markdown] tags=["exercise"]
-# **13.4 Build** the exact case: the student's squared error, from the target's coefficients `target` (K,), the two
+# **13.4 Decide** by the published law: "distil", "train" or "much the same" (less than 0.01 nats apart), a dictionary
+# of four letters. A: 546 million parameters, 10²⁰ operations, the teacher exists with stored answers. B: the same, and
+# the teacher is made for this student. C: 1.82 billion, 10²³, stored answers. D: 1.82 billion, 10²⁰, ten students share
+# the teacher. Decide first, then look.
+#
+# <details><summary>Hint</summary>The widget of section 3 shows each case; `alone` and `best_split` give numbers.
+# </details>
+
+# %% tags=["exercise"]
+my_verdicts = ...
+
+# %% tags=["solution"]
+my_verdicts = {"A": "distil", "B": "train", "C": "much the same", "D": "distil"}
+
+# %% tags=["check"]
+lab.check("13.4", my_verdicts)
+
+# %% [markdown]
+# **Going further** (not checked): fit a form of your own to `learned`, hold out the largest runs, and see whether it
+# passes the second examination. Then ask how often you looked.
+
+# %%
+lab.quiz("13")
+
+# %% [markdown]
+# ### Of section 6 (in depth)
+
+# %% [markdown] tags=["exercise"]
+# **13.5 Build** the exact case: the student's squared error, from the target's coefficients `target` (K,), the two
 # widths and the teacher's norm.
 #
 # <details><summary>Hint</summary>The teacher keeps the first coefficients and is scaled if it is too long; the student
@@ -816,32 +835,7 @@ def exact_student_error(target, teacher_width, student_width, norm):
 
 
 # %% tags=["check"]
-lab.check("13.4", exact_student_error)
-
-# %% [markdown] tags=["exercise"]
-# **13.5 Decide** by the published law: "distil", "train" or "much the same" (less than 0.01 nats apart), a dictionary
-# of four letters. A: 546 million parameters, 10²⁰ operations, the teacher exists with stored answers. B: the same, and
-# the teacher is made for this student. C: 1.82 billion, 10²³, stored answers. D: 1.82 billion, 10²⁰, ten students share
-# the teacher. Decide first, then look.
-#
-# <details><summary>Hint</summary>The widget of section 3 shows each case; `alone` and `best_split` give numbers.
-# </details>
-
-# %% tags=["exercise"]
-my_verdicts = ...
-
-# %% tags=["solution"]
-my_verdicts = {"A": "distil", "B": "train", "C": "much the same", "D": "distil"}
-
-# %% tags=["check"]
-lab.check("13.5", my_verdicts)
-
-# %% [markdown]
-# **Going further** (not checked): fit a form of your own to `learned`, hold out the largest runs, and see whether it
-# passes the second examination. Then ask how often you looked.
-
-# %%
-lab.quiz("13")
+lab.check("13.5", exact_student_error)
 
 # %% [markdown]
 # ## 9. When to use a law, and when to distil

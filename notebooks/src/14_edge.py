@@ -15,7 +15,8 @@
 # **Needs:** [lesson 01](01_soft_targets.ipynb), and packages that no other lesson needs: ONNX, ONNX Runtime, torchao.
 # `make course` installs them; elsewhere `python -m pip install "kdref[edge]"` does.
 #
-# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the section marked *in depth*; {seconds}
+# seconds to run on one thread.
 #
 # **Files:** `kdref/quantization.py` (rounding), `kdref/lab/edge/` (files and measurements),
 # `kdref/lab/experiments/edge_*.py` (the long experiments).
@@ -222,8 +223,8 @@ report.figure(
 
 # %% [markdown]
 # The staircase is the [**Pareto front**](GLOSSARY.md#pareto-front): the files for which no other is at least as good in
-# both, and better in one. It is not for us to say which point on it is right. What lies off it by more than the
-# intervals is not worth its price, in these two numbers; within them, being on or off is partly luck.
+# both, and better in one. What lies off it by more than the intervals is not worth its price, in these two numbers;
+# within them, being on or off is partly luck.
 
 # %%
 best = table[edge.front(table, cost="bytes", gain="accuracy")]
@@ -240,7 +241,7 @@ print("on the front of bytes: the teacher in int8: yes; any int8 file of 4 or 8 
 # - **Multiply-adds are no milliseconds.** The teacher has over forty times those of 4 channels; measure before you
 #   believe either.
 # - **One network of each kind shows no effect.** What lies between alone and distilled may be luck of the first
-#   weights. Whether a teacher helps is asked of many seeds: in lessons 01 to 12, and of narrow networks below.
+#   weights.
 #
 # **On images**, stored: students on mnist5k, 1,000 steps, teacher `mnist5k-cnn2d-32` (one network). Eight seeds, rate
 # and τ not tuned: described, not judged. Those of 4 channels have not fitted their images.
@@ -337,7 +338,7 @@ print("each half saves about as many bytes; the layers save most of the time, an
 # rounding in place, so that the weights learn to live on the grid. Apprentice, Polino et al. and QKD gave rounded
 # students a teacher in fp32, usually a larger one, beside the labels. NVIDIA 2026 let *the network itself, before
 # rounding* teach, by the KL divergence alone at τ = 1, without labels; so do we. Labels and teacher together are not
-# tried here. The loss is lesson 01's; nothing new is needed.
+# tried here.
 
 # %%
 untaught = _edge.rounded(_edge.folded(BASE_SEED), bits=2)
@@ -360,8 +361,7 @@ print("2 bits, a few passes through the training set, no label: better than roun
 # %% [markdown]
 # **Into a file.** What users trip over: exporters treat fake quantisation each in its own way, from refusing it to
 # folding it into constants whose steps are lost. So leave plain fp32 weights on the grid, export those, and hand their
-# steps to ONNX Runtime. Without the steps it lays a grid of its own over yours, and rounds a second time. (At 4 bits,
-# in a test, the answers then move more than twice as far.)
+# steps to ONNX Runtime. Without the steps it lays a grid of its own over yours, and rounds a second time.
 
 # %%
 learnt = _edge.settled(model)
@@ -375,9 +375,8 @@ print("the file agrees with the network on over 93 % of new signals: yes")
 print("levels in use:", sorted({round(k) for k in level.flatten().tolist()}))
 
 # %% [markdown]
-# Not on all of them: the file rounds activations too. (ONNX Runtime's quantiser, which we use, writes 8 and 4 bits, and
-# so the file stores 2 bits as int8; newer ONNX has a type of 2 bits. Packed, the middle layers would take a quarter of
-# that, and so bytes are counted below.)
+# Not on all of them: the file rounds activations too. (ONNX Runtime's quantiser writes 8 and 4 bits, so the file stores
+# 2 bits as int8; below, bytes are counted as packed.)
 #
 # **The experiment**, 24 seeds. At 8, 4, 3 and 2 bits: after training; taught by labels; taught by itself unrounded.
 # Here only weights are rounded, activations stay floats; the first and the last layer keep 8 bits, as in Esser et al.;
@@ -477,8 +476,7 @@ report.figure(
 
 # %% [markdown]
 # - **8 bits: round, and be done.** After training there is no useful difference from fp32. At 4 bits, with steps of
-#   least error and 8 bits at both ends, some tenths of a point are lost, and teaching brings most of them back. (The
-#   plain 4-bit files of section 3 lost more.)
+#   least error and 8 bits at both ends, some tenths of a point are lost, and teaching brings most of them back.
 # - **3 and 2 bits: teach.** After training 3 bits lose about two points, and 2 bits many. Taught for 150 steps, where
 #   the network itself had taken 500, 3 bits lose less than half a point and 2 bits about one: the table still says
 #   *hurts*. As many steps more without rounding make no useful difference by labels, and bring some tenths of a point
@@ -611,7 +609,12 @@ print("650 steps anew are better than 500 as a large network and 100 pruned: yes
 # measured:** a phone's or a microcontroller's time, its neural processor, energy, heat, memory while it runs, how long
 # loading takes. Another processor moves the front, and may move accuracy too: older x86 processors without VNNI can
 # clip sums of int8 products unless asked not to (`edge.session` asks). So measure the file's accuracy on the device as
-# well. How to measure, with commands that were tried as far as a laptop goes:
+# well.
+
+# %% [markdown]
+# ### How to measure there (in depth)
+#
+# Commands that were tried as far as a laptop goes.
 #
 # **An ONNX file on a device** that has Python (a Raspberry Pi, say): copy the file (it lies in `FOLDER`: print it),
 # `pip install onnxruntime`, and run
@@ -656,7 +659,8 @@ print("650 steps anew are better than 500 as a large network and 100 pruned: yes
 # adb push teacher.pte executor_runner /data/local/tmp/
 # adb shell /data/local/tmp/executor_runner --model_path /data/local/tmp/teacher.pte
 # ```
-#
+
+# %% [markdown]
 # ## 7. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
@@ -751,8 +755,7 @@ lab.check("14.4", my_front)
 # %% [markdown]
 # **Going further** (not checked): derive how the squared error $\sum (\hat x - x)^2$ changes with the step, straight
 # through. Which values push the step down, and which up? Then give the step of each channel of the teacher to
-# `LearnedStepSize` at 2 bits and train it on that error alone: does it find the step of "mse"? (A test does so with 3
-# bits and one step: within 5 % of the least error.)
+# `LearnedStepSize` at 2 bits and train it on that error alone: does it find the step of "mse"?
 
 # %%
 lab.quiz("14")

@@ -13,7 +13,8 @@
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb); [lesson 15](15_fidelity.ipynb) helps.
 #
-# **Time:** about {minutes} minutes to read and do, {seconds} seconds to run on one thread.
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
+# seconds to run on one thread.
 #
 # **Files:** `kdref/provenance/` (watermark, nasty teacher), `kdref/lab/course/terms.py`, `timeline.py` and `card.py`
 # (facts, and the card), `kdref/lab/experiments/provenance_*.py` (the long experiments).
@@ -89,20 +90,19 @@ said["source"] = [f"[page]({event.source})" for event in TIMELINE]
 report.table(said)
 
 # %% [markdown]
-# **What the accusers say.** Their terms forbid it, and who opens an account accepts them. Fraudulent accounts were used
+# ### What both sides say (in depth)
+#
+# **The accusers.** Their terms forbid it, and who opens an account accepts them. Fraudulent accounts were used
 # (alleged). It is free-riding on their research (OpenAI, 2026). A copy made from answers need not keep the original's
 # safeguards ([Anthropic, 2026](https://www.anthropic.com/news/detecting-and-preventing-distillation-attacks)).
 #
-# **What the accused and others say.** If R1's base model read answers of OpenAI's models, it was not by intent, and
-# there was no stage of distillation (DeepSeek, 2025). The accusations are baseless (the embassy, 2026). The accuser
-# itself took training data without asking (Musk and others on Anthropic, 2026, alleged too). We found no answer of
-# Moonshot's or MiniMax's. Distillation as such the accusers do not condemn: Anthropic's text calls it widely used and
-# legitimate, and its usage policy allows it with its approval; OpenAI's agreement excepts the fine-tuning of its own
-# models.
-#
-# What can be *measured*? Whether a student learnt from a teacher at all: sections 2 to 4. What a defence is worth:
-# section 5. And what an honest maker can write down: section 6.
-#
+# **The accused, and others.** If R1's base model read answers of OpenAI's models, it was not by intent, and there was
+# no stage of distillation (DeepSeek, 2025). The accusations are baseless (the embassy, 2026). The accuser itself took
+# training data without asking (Musk and others on Anthropic, 2026, alleged too). We found no answer of Moonshot's or
+# MiniMax's. Distillation as such the accusers do not condemn: Anthropic's text calls it widely used and legitimate, and
+# its usage policy allows it with its approval; OpenAI's agreement excepts the fine-tuning of its own models.
+
+# %% [markdown]
 # ## 2. Knowledge that is in none of the data
 #
 # [Lesson 15](15_fidelity.ipynb) planted a habit in a teacher. Half of it reached students through soft outputs, though
@@ -169,10 +169,16 @@ print("of a teacher of shuffled labels it takes over the nonsense: yes; half the
 # - **Right or wrong, it is the teacher that arrives.** Of one that learnt shuffled labels the student takes over 60 %
 #   of the answers; its start gave few of them (the cell above asks for less than 30 %).
 #
-# **Why?** Let $\theta_0$ be the common start, $L$ the teacher's loss, and let it take one small step: $\theta^t =
-# \theta_0 - \varepsilon \nabla L(\theta_0)$. The student takes one step towards the teacher's outputs $f$ on *any*
-# inputs, by the squared error; $J$ is the derivative of its outputs by the weights, at $\theta_0$. To first order in
-# $\varepsilon$ its step is
+# So a start in common is a channel of its own. No filter of the *data* helps, as noise has nothing to filter; between
+# models fine-tuned from one base it may be open (Cloud et al. found it there).
+
+# %% [markdown]
+# ### Why it needs the same start (in depth)
+#
+# Let $\theta_0$ be the common start, $L$ the teacher's loss, and let it take one small step: $\theta^t = \theta_0 -
+# \varepsilon \nabla L(\theta_0)$. The student takes one step towards the teacher's outputs $f$ on *any* inputs, by the
+# squared error; $J$ is the derivative of its outputs by the weights, at $\theta_0$. To first order in $\varepsilon$ its
+# step is
 #
 # $$\Delta^s \propto J^\top (f_{\theta^t} - f_{\theta_0}) \approx -\varepsilon J^\top J \nabla L, \qquad
 # \nabla L \cdot \Delta^s \approx -\varepsilon \lVert J \nabla L \rVert^2 \le 0$$
@@ -212,10 +218,10 @@ for arm, times in fell.items():
     print(f"{arm}: the loss on digits fell in {times} of 20")
 
 # %% [markdown]
-# 14 of 20 is not far from a coin's 10. So a start in common is a channel of its own. No filter of the *data* helps, as
-# noise has nothing to filter; between models fine-tuned from one base it may be open (Cloud et al. found it there).
-# Real training takes many steps, and Adam: then it is an experiment, not a theorem.
-#
+# 14 of 20 is not far from a coin's 10. Real training takes many steps, and Adam: then it is an experiment, not a
+# theorem.
+
+# %% [markdown]
 # ## 3. A mark in the text
 #
 # Can an owner prove that a student has read its teacher's text? **[Watermark](GLOSSARY.md#watermark)** the text
@@ -246,10 +252,9 @@ twice = watermark_p_value(word.repeat(9), previous.repeat(9), vocabulary=20, key
 print("the same six pairs nine times over:", round(twice, 6))
 
 # %% [markdown]
-# **Is the p-value right?** Of the texts of writers without the key, at most one in twenty may have
-# $p \le 0.05$. Twenty students of unmarked text write 2,000 words each, and are tested with twenty keys that nobody
-# used. ($p$ takes many values here, but not all: P($p \le \alpha$) may be a little below α, never above.) Beside it,
-# the same texts with each *repetition* counted:
+# **Is the p-value right?** Of the texts of writers without the key, at most one in twenty may have $p \le 0.05$. Twenty
+# students of unmarked text write 2,000 words each, and are tested with twenty keys that nobody used. Beside it, the
+# same texts with each *repetition* counted:
 
 # %%
 V, teacher = _provenance_text.VOCABULARY, provenance_watermark.teacher()
@@ -285,9 +290,9 @@ print("each pair once: uniform, as far as 400 values show; repetitions counted: 
 # %% [markdown]
 # "of the" is green under a key or it is not; counted a hundred times it is still one piece of evidence.
 #
-# **The experiment.** Bigram models, the smallest language models there are: learning is counting. The teacher has
-# counted film reviews and writes 100,000 words; a share of them is marked. A student counts those. Then *the student*
-# writes, without a mark of its own, and the owner tests 500, 2,000 or 10,000 of its words.
+# **The experiment.** Bigram models: learning is counting. The teacher has counted film reviews and writes 100,000
+# words; a share of them is marked. A student counts those. Then *the student* writes, without a mark of its own, and
+# the owner tests 500, 2,000 or 10,000 of its words.
 
 # %%
 lab.show(provenance_watermark.read)
@@ -326,7 +331,7 @@ print("half the words replaced: found; all replaced: not. No alarm for other key
 
 # %% [markdown]
 # - **What is read is written again.** A student of marked text is found by 500 of its words ($p$ near $10^{-26}$), one
-#   of a fifth by 10,000 (p ≤ 0.001 in 23 of 24), one of a twentieth hardly ever (2 of 24). "Not found" is no acquittal.
+#   of a fifth by 10,000 (p ≤ 0.001 in 23 of 24), one of a twentieth hardly ever (2 of 24).
 # - **No false alarm** among students of people's text, of unmarked text, or of another owner's: none of 72 had
 #   p ≤ 0.01 at any length. Of 1,920 tests of unmarked students with keys that nobody used 4 % had p ≤ 0.05, where at
 #   most 5 % are allowed; with repetitions counted 35 %.
@@ -334,9 +339,11 @@ print("half the words replaced: found; all replaced: not. No alarm for other key
 #   replaced it is gone, and then the student has read another writer. ("Replaced" is by random words of another bigram
 #   model; what a paraphrase that keeps the sense would do is not measured.) Half of the text of another owner does not
 #   hide it: the one key that was tried is found.
-# - **It is not free:** the student of marked text loses 0.3 nats a word on people's text. Large models have more choice
-#   where nothing hangs on it, and there the loss is said to be small (Kirchenbauer et al.); Sander et al. (2024) find
-#   the mark in large models that were fine-tuned on marked text.
+# - **It is not free:** the student of marked text loses 0.3 nats a word on people's text. Sander et al. (2024) find the
+#   mark in large models that were fine-tuned on marked text.
+
+# %% [markdown]
+# ### How much text does it take? (in depth)
 #
 # How many pairs, which share, how strong a mark? The same as a calculation, for a writer with no preferences:
 
@@ -349,8 +356,7 @@ report.figure(
 )
 
 # %% [markdown]
-# The bigram writers fall short of this: they have preferences, so their students of a fifth write about 55 % of green
-# pairs and not 58 %, and 2,000 words hold some 1,400 different ones (at seeds 0 and 1). And the table has p ≤ 0.001.
+# The bigram writers fall short of this: they have preferences.
 
 # %%
 detection_explorer()
@@ -494,17 +500,16 @@ print("noise also costs the user ten points, and the copier gets most of it back
 # - **Noise** costs the copier as much as answers only do, and the user as much, and 11 points of accuracy on top. A
 #   copier who asks eight times has 4.4 points of the 5.3 back. (The noise is drawn anew each time; a service that
 #   always answers the same input alike escapes this.)
-# - **Even answers are worth 2,000 labels:** copiers of answers reach 55.1 %, copiers with true labels 54.6 %. That much
-#   no way of withholding here takes back.
+# - **Even answers are worth 2,000 labels:** copiers of answers reach 55.1 %, copiers with true labels 54.6 %.
+
+# %% [markdown]
+# ### Teach badly on purpose (in depth)
 #
-# A user who wants the answer alone loses nothing by *answers only*. One who must know how sure it is loses what the
-# copier loses.
-#
-# **Teach badly on purpose.** The **[nasty teacher](GLOSSARY.md#nasty-teacher)** (Ma et al. 2021) is to be as right as
-# its honest twin and to say other things about the classes that it does not choose. Its loss is its cross-entropy,
-# minus $\omega \tau^2 \, \mathrm{KL}(p \,\Vert\, a)$, with $p$ its own softened probabilities and $a$ its twin's. On
-# digits, with τ = 4 and ω = 0.06, the largest of those tried on other seeds that left the teacher its accuracy there.
-# It goes on from its twin's weights for 600 steps, where Ma et al. start anew.
+# The **[nasty teacher](GLOSSARY.md#nasty-teacher)** (Ma et al. 2021) is to be as right as its honest twin and to say
+# other things about the classes that it does not choose. Its loss is its cross-entropy, minus $\omega \tau^2 \,
+# \mathrm{KL}(p \,\Vert\, a)$, with $p$ its own softened probabilities and $a$ its twin's. On digits, with τ = 4 and ω =
+# 0.06, the largest of those tried on other seeds that left the teacher its accuracy there. It goes on from its twin's
+# weights for 600 steps, where Ma et al. start anew.
 #
 # **By hand.** $p$ = (½, ½), $a$ = (¼, ¾): KL = ½ log 2 + ½ log ⅔ = ½ log 4/3; with τ = 2 and ω = ½ the loss is
 # log 2 - log 4/3 = log 1.5 = 0.405.
@@ -586,12 +591,16 @@ print("longer training alone costs a copier at 10 less than a point: yes")
 # - **It is not free either.** The teacher's own log-likelihood falls from -0.17 to -0.43 nats, its accuracy by 0.7
 #   points, and by more than three in 4 of 24 runs (the median is 0).
 #
+# So a nasty teacher stops those who copy in one way, and may cost every user.
+
+# %% [markdown]
 # ## 6. The card
 #
 # What can an honest maker do? Write down whose knowledge it is. `kdref.lab.course.card` makes a model card in the form
 # that models are published with, from *measured* numbers, and refuses what the table of section 1 forbids, with the
-# clause. Its `base_model` is a model whose *weights* were taken; the teacher has a field of its own. For the student of
-# the honest teacher's logits (a share of mistakes says nothing alone, so a student of *labels* stands beside it):
+# clause. Its `base_model` is a model whose *weights* were taken; the teacher has a field of its own. Here for a student
+# that saw 500 images with the logits of a network that had learnt digits (a share of mistakes says nothing alone, so a
+# student of *labels* stands beside it):
 
 # %%
 split = provenance_nasty.known(BASE_SEED)
@@ -756,7 +765,7 @@ lab.check("16.5", my_length)
 
 # %% [markdown]
 # **Going further** (not checked): replace a tenth of a marked text's words at random, and count how much longer it must
-# be. Give two students of one teacher different seeds, and look whether the fingerprint still tells them from a third.
+# be.
 
 # %%
 lab.quiz("16")
@@ -768,13 +777,10 @@ lab.quiz("16")
 # watermark** if you publish text and want to know who learns from it: strong evidence where much of it was read and
 # little was changed, with a p-value that is right if repetitions count once. **Mistakes** as a lead where no mark was
 # set; among suspects who all learnt from the same data they need many questions. **Withholding probabilities** if
-# copiers are many and users need no confidence. **A start of your own** closes one channel, that of section 2, and only
-# that one: the students of section 4 and of lesson 15's habit had starts of their own, and took over their teacher's
-# mistakes all the same.
+# copiers are many and users need no confidence. **A start of your own** closes the channel of section 2, and no other.
 #
 # **When not:** a p-value that is large acquits nobody, and one among thousands of tests is small by chance; "the most
-# alike of ten" names somebody always; a nasty teacher stops those who copy in one way and may cost every user; none of
-# it decides what is *permitted*.
+# alike of ten" names somebody always; none of it decides what is *permitted*.
 #
 # **Cost:** the watermark some quality of the text, and a list per word; the tests seconds; the card the time to look
 # up what binds you.

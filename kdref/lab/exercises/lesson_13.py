@@ -52,7 +52,7 @@ _LAW_MISTAKES: dict[str, tuple[Any, str]] = {
 
 
 def student_error(target: Tensor, teacher_width: int, student_width: int, norm: float) -> Tensor:
-    """13.4."""
+    """13.5."""
     teacher = _first(target, teacher_width)
     teacher = teacher * (norm / teacher.norm()).clamp(max=1)
     return (target - _first(teacher, student_width)).square().sum()
@@ -213,6 +213,14 @@ EXERCISES: dict[str, Exercise] = {
         remark="With γ = 1 it is the law of Hoffmann et al. 2022.",
     ),
     "13.4": Exercise(
+        title="Decide: distil, or train?",
+        hint="alone(size, budget) and best_split(size, budget, payer).loss; within 0.01 nats they are much the same.",
+        differs=_verdicts_differ,
+        solution=_RIGHT,
+        mistakes=_VERDICT_MISTAKES,
+        remark="Two things decide: whether the teacher is there or shared, and how far the budget already takes you.",
+    ),
+    "13.5": Exercise(
         title="Build the exact capacity gap",
         hint="Keep the first m of the target, scale them to the norm if they are longer, keep the first n of those.",
         differs=calls(
@@ -226,14 +234,6 @@ EXERCISES: dict[str, Exercise] = {
         solution=student_error,
         mistakes=_KERNEL_MISTAKES,
         remark="The best teacher is as wide as its student: a wider one spends its norm on what can't be copied.",
-    ),
-    "13.5": Exercise(
-        title="Decide: distil, or train?",
-        hint="alone(size, budget) and best_split(size, budget, payer).loss; within 0.01 nats they are much the same.",
-        differs=_verdicts_differ,
-        solution=_RIGHT,
-        mistakes=_VERDICT_MISTAKES,
-        remark="Two things decide: whether the teacher is there or shared, and how far the budget already takes you.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""How much each of several teachers counts for each image, in lesson 06: a way to weigh them by its name.
+"""What the live experiments of lesson 06 share: training on labels, and the weights of teachers by a way's name.
 
 Lesson: notebooks/06_multi_teacher.ipynb.
 """
@@ -6,10 +6,24 @@ Lesson: notebooks/06_multi_teacher.ipynb.
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from kdref.lab.data import Split
+from kdref.lab.training.batches import Batches
+from kdref.lab.training.fit import fit
 from kdref.multi_teacher import confidence_weights, entropy_weights
+
+
+def fitted(net: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, epochs: int, seed: int) -> nn.Module:
+    """Train a network on labels, by cross-entropy; the seed gives the order. Returns the network."""
+
+    def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(net(batch[0]), batch[1])}
+
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    fit(step, net, Batches(x, y, batch_size=batch_size, seed=seed), optimizer, epochs=epochs, progress=False)
+    return net
 
 
 def weights_of(how: str, said: Sequence[Mapping[str, Tensor]], split: Split) -> Tensor:

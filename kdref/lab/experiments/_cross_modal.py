@@ -24,9 +24,7 @@ from kdref.soft_targets import soft_target_loss
 MODEL = "mlp-64"
 BATCH_SIZE = 200
 EPOCHS = 20
-WEIGHT_DECAY = 0.01
 UNLABELLED = -100  # the label that cross_entropy ignores
-SELECTION_TEMPERATURE = 2.0
 CONTRASTIVE_TEMPERATURE = 0.1
 
 
@@ -45,28 +43,37 @@ class Method(NamedTuple):
     term: Callable[[Outputs, Outputs, float], Tensor]  # of student, teacher and setting, on unlabelled windows
 
 
+def _soft(student: Outputs, teacher: Outputs, temperature: float) -> Tensor:
+    return soft_target_loss(student.logits, teacher.logits, temperature=temperature)
+
+
+def _argmax(student: Outputs, teacher: Outputs, weight: float) -> Tensor:
+    return weight * F.cross_entropy(student.logits, teacher.logits.argmax(dim=-1))
+
+
+def _features(student: Outputs, teacher: Outputs, weight: float) -> Tensor:
+    return weight * paired_feature_loss(student.hidden, teacher.hidden)
+
+
+def _contrastive(student: Outputs, teacher: Outputs, weight: float) -> Tensor:
+    return weight * info_nce_loss(student.hidden, teacher.hidden, temperature=CONTRASTIVE_TEMPERATURE)
+
+
+def _selected(student: Outputs, teacher: Outputs, threshold: float, *, temperature: float = 2.0) -> Tensor:
+    chosen = select_agreeing(student.logits, teacher.logits, threshold=threshold)
+    return selected_soft_target_loss(student.logits, teacher.logits, chosen, temperature=temperature)
+
+
+THRESHOLDS = (-0.5, 0.0, 0.5)
 METHODS = {
-    "soft targets": Method(
-        "temperature", (1.0, 2.0, 4.0), lambda s, t, a: soft_target_loss(s.logits, t.logits, temperature=a)
-    ),
-    "features": Method("weight", (0.01, 0.1, 1.0), lambda s, t, a: a * paired_feature_loss(s.hidden, t.hidden)),
-    "contrastive": Method(
-        "weight",
-        (0.1, 0.3, 1.0),
-        lambda s, t, a: a * info_nce_loss(s.hidden, t.hidden, temperature=CONTRASTIVE_TEMPERATURE),
-    ),
-    "selected": Method(
-        "threshold",
-        (0.0, 0.3, 0.6),
-        lambda s, t, a: selected_soft_target_loss(
-            s.logits,
-            t.logits,
-            select_agreeing(s.logits, t.logits, threshold=a),
-            temperature=SELECTION_TEMPERATURE,
-        ),
-    ),
+    "soft targets": Method("temperature", (0.25, 0.5, 1.0, 2.0), _soft),
+    "argmax": Method("weight", (0.1, 0.3, 1.0, 3.0), _argmax),
+    "features": Method("weight", (0.01, 0.1, 1.0), _features),
+    "contrastive": Method("weight", (0.3, 1.0, 3.0), _contrastive),
+    "selected": Method("threshold", THRESHOLDS, _selected),
+    "selected, τ = 1": Method("threshold", THRESHOLDS, functools.partial(_selected, temperature=1.0)),
 }
-DECAYS = (0.01, 0.3, 3.0)  # weight decays: the labels' own hyper-parameter
+DECAYS = (0.1, 1.0, 5.0)  # weight decays, tuned for everyone
 
 
 @functools.lru_cache(maxsize=1)
@@ -84,17 +91,16 @@ def people(seed: int, number: int, *, tuning: bool = False) -> Fold:
 
 @functools.lru_cache(maxsize=32)
 def taught_by_labels(
-    sensor: str, seed: int, number: int, *, decay: float, all_labels: bool = False, tuning: bool = False
+    sensor: str,
+    seed: int,
+    number: int,
+    *,
+    decay: float,
+    all_labels: bool = False,
+    tuning: bool = False,
 ) -> nn.Module:
     """A network that has seen labels only, the same object for every arm: baseline and teacher."""
-    return _train(sensor, seed, people(seed, number, tuning=tuning), decay=decay, all_labels=all_labels)
-
-
-def taught_by_teacher(
-    sensor: str, teacher: nn.Module, teacher_sensor: str, method: str, setting: float, *, seed: int, fold: Fold
-) -> nn.Module:
-    """A network that meets the labels of three people and a teacher's word on five others."""
-    return _train(sensor, seed, fold, guide=(teacher, teacher_sensor, METHODS[method], setting))
+    return train(sensor, seed, people(seed, number, tuning=tuning), decay=decay, all_labels=all_labels)
 
 
 def outputs(model: nn.Module, x: Tensor) -> Outputs:
@@ -113,15 +119,25 @@ def by_person(model: nn.Module, sensor: str, subjects: tuple[int, ...]) -> dict[
     return result
 
 
-def _train(
+def train(
     sensor: str,
     seed: int,
     fold: Fold,
     *,
+    decay: float,
     guide: tuple[nn.Module, str, Method, float] | None = None,
-    decay: float = WEIGHT_DECAY,
     all_labels: bool = False,
 ) -> nn.Module:
+    """A network that meets the labels of three people and, with a guide, a teacher's word on five others.
+
+    Args:
+        sensor: The student's.
+        seed: Of first weights and data order.
+        fold: Who is labelled, who is not.
+        decay: Weight decay.
+        guide: Teacher, its sensor, the method and its setting.
+        all_labels: Whether the five others are labelled too.
+    """
     known, x = windows()
     rows, labels = known.of(fold.labelled + fold.unlabelled), known.y.clone()
     if not all_labels:
@@ -135,8 +151,9 @@ def _train(
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         inputs, y, *theirs = batch
         own, unlabelled = outputs(student, inputs), y == UNLABELLED
-        loss = F.cross_entropy(own.logits, y, ignore_index=UNLABELLED)
-        if guide is not None:
+        loss = F.cross_entropy(own.logits, y, ignore_index=UNLABELLED, reduction="sum")
+        loss = loss / (~unlabelled).sum().clamp(min=1)  # the last batch may be few windows, and none of them labelled
+        if guide is not None and unlabelled.any():
             mine, told = (Outputs(*(part[unlabelled] for part in side)) for side in (own, theirs))
             loss = loss + guide[2].term(mine, told, guide[3])
         return {"loss": loss}

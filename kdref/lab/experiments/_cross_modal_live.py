@@ -1,15 +1,20 @@
-"""One network of lesson 07's live experiment: from labelled windows, and from a teacher on the others.
+"""One network of lesson 07's live experiment, and what the arms of its stored experiment were tuned to.
 
 Lesson: notebooks/07_cross_modal.ipynb.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdref.lab.data.smartwatch import Fold, Watch
+from kdref.lab.data.smartwatch import Fold, Watch, folds
+from kdref.lab.experiments._cross_modal import METHODS
+from kdref.lab.experiments.cross_modal_tuning import PAIRS, choices, chosen
+from kdref.lab.experiments.store import load
 from kdref.lab.models import make
 from kdref.lab.training.batches import Batches, teacher_outputs
 from kdref.lab.training.fit import fit
@@ -42,3 +47,38 @@ def train(known: Watch, fold: Fold, x: Tensor, said: Tensor | None = None, *, se
 
     fit(step, student, batches, optimizer, epochs=20, scheduler=scheduler, progress=False)
     return teacher_outputs(student, x)
+
+
+def grid(pair: str) -> pd.DataFrame:
+    """Accuracy on the people left out for tuning: a row per weight decay, a column per setting of the method."""
+    means = load("cross_modal_tuning").groupby("arm")["accuracy"].mean()
+    found = {choice: means[f"{pair} | {choice.decay:g} | {choice.setting:g}"] for choice in choices(pair)}
+    return pd.Series(found).rename_axis(["weight decay", "setting"]).unstack()
+
+
+def tuned(seeds: Iterable[int]) -> pd.DataFrame:
+    """What was tried for each arm, with the accuracy on the people left out, and what most folds of the runs had.
+
+    Args:
+        seeds: Of the reported runs.
+    """
+    rows = []
+    for pair in PAIRS:
+        picks = Counter(chosen(pair, fold.test) for seed in seeds for fold in folds(seed))
+        decay, setting = picks.most_common(1)[0][0]
+        method, accuracy = METHODS.get(pair.split(" | ")[2]), grid(pair)
+        rows.append(
+            {
+                "arm": pair,
+                "weight decay: accuracy": _curve(accuracy.max(axis=1)),
+                "decay, most often": f"{decay:g}",
+                "tuned with it": method.tuned if method else "-",
+                "its value: accuracy": _curve(accuracy.max()) if method else "-",
+                "value, most often": f"{setting:g}" if method else "-",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def _curve(accuracy: pd.Series) -> str:
+    return ", ".join(f"{value:g}: {100 * share:.1f}" for value, share in accuracy.items())

@@ -3,8 +3,9 @@
 Lesson: notebooks/06_multi_teacher.ipynb.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import ipywidgets
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from kdref.lab.widgets.panel import Panel
 
-__all__ = ["both_means", "teachers_explorer"]
+__all__ = ["both_means", "draw_views", "teachers_explorer"]
 
 
 def both_means(
@@ -35,6 +36,34 @@ def both_means(
     p = z.softmax(dim=-1)
     shown = dict(zip(logits, p, strict=True))
     return shown | {"arithmetic mean": (w * p).sum(dim=0), "geometric mean": (w * z).sum(dim=0).softmax(dim=-1)}
+
+
+def draw_views(
+    axes: Sequence[Any],
+    image: Tensor,  # (1, 1, 8, 8)
+    views: Mapping[str, Callable[[Tensor], Tensor]],
+) -> None:
+    """Draw what the teachers of lesson 06 see of a digit: pixels, Fourier magnitudes, sums of rows and of columns.
+
+    Args:
+        axes: Four of them.
+        image: One digit.
+        views: What each sees of images, by the names "Fourier", "rows" and "columns": ``(1, 40)``, twice ``(1, 8)``.
+    """
+    from kdref.lab.report import style
+
+    pixels, fourier, rows, columns = axes
+    for ax in axes:
+        ax.grid(False)
+    pixels.imshow(image[0, 0], cmap="gray_r")
+    pixels.set(title="pixels", xlabel="column", ylabel="row")
+    fourier.imshow(views["Fourier"](image).reshape(8, 5), cmap=style.SEQUENTIAL)
+    fourier.set(title="Fourier", xlabel="frequency across", ylabel="frequency down", xticks=range(0, 5, 2))
+    rows.barh(range(8), views["rows"](image)[0], color=style.COLORS[0])
+    rows.invert_yaxis()
+    rows.set(title="rows", xlabel="sum / 4", ylabel="row")
+    columns.bar(range(8), views["columns"](image)[0], color=style.COLORS[1])
+    columns.set(title="columns", xlabel="column", ylabel="sum / 4", xticks=range(0, 8, 2))
 
 
 def teachers_explorer(

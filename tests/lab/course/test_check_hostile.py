@@ -142,7 +142,7 @@ def test_a_value_where_a_function_is_asked_for(key: str, said: Said) -> None:
 SAID = {
     "00.3": "One of four words is asked for|can't be compared",
     "05.3": "names is asked for|no loss named|right about|can't be compared",
-    "13.5": "A dictionary from each letter|There is no case 'SP'|can't be compared",
+    "13.4": "A dictionary from each letter|There is no case 'SP'|can't be compared",
     "15.3": "A dictionary from each letter|There is no loss 'SP'|can't be compared",
     "16.3": "A dictionary from each letter|There is no project 'SP'|can't be compared",
 }
@@ -175,7 +175,7 @@ def test_per_cent_for_a_share_is_recognised_in_a_value(key: str, said: Said) -> 
 
 def test_per_cent_is_asked_of_shares_only() -> None:
     assert [key for key in VALUES if isinstance(ALL[key].solution, float) and 0 < ALL[key].solution < 1] == [
-        "02.4",
+        "02.3",
         "06.4",
         "07.2",
         "08.2",

@@ -21,6 +21,7 @@ KEPT = ("chosen", "parts", "windows")  # caches of stored settings and of data: 
 EXPERIMENTS = (
     "soft_targets_temperature",
     "response_losses",
+    "response_decay",
     "response_patience",
     "response_consistency",
     "response_teachers",
@@ -28,8 +29,12 @@ EXPERIMENTS = (
     "response_balance",
     "relation_few_labels",
     "adversarial_features",
+<<<<<<< HEAD
     "attention_maps",
     "attention_tokens",
+=======
+    "self_distillation_labels",
+>>>>>>> main
 )
 
 
@@ -79,7 +84,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Seen]]:
                 if value is fit:
                     monkeypatch.setattr(module, key, look)
                 elif value is measure:
-                    monkeypatch.setattr(module, key, lambda *_, **__: {"accuracy": 0.5})
+                    monkeypatch.setattr(module, key, lambda *_, **__: {"accuracy": 0.5, "nll": 0.7})
     forget()
     yield seen
     forget()
@@ -89,6 +94,7 @@ def students(run: Callable[[int, str], object], arms: tuple[str, ...], seed: int
     """The last that a run trains is its student."""
     found = {}
     for arm in arms:
+        forget()  # or what an arm before it has trained would be missing
         run(seed, arm)
         found[arm] = seen[-1]
     return found

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kdref.lab.widgets.multi_teacher import both_means, teachers_explorer
+from kdref.lab.report import style
+from kdref.lab.widgets.multi_teacher import both_means, draw_views, teachers_explorer
 from kdref.multi_teacher import average_logits, average_probabilities, disagreement
 from tests import checks
 
@@ -62,3 +63,19 @@ def test_refuses_one_teacher_and_other_classes() -> None:
         teachers_explorer({"A": MIRRORED["A"], "B": torch.zeros(3)})
     with pytest.raises(ValueError, match="2 classes need as many names, got 3"):
         teachers_explorer(MIRRORED, class_names=["a", "b", "c"])
+
+
+def test_each_view_is_drawn_with_its_numbers() -> None:
+    image = torch.arange(64.0).reshape(1, 1, 8, 8)
+    views = {
+        "Fourier": lambda x: torch.arange(40.0)[None],
+        "rows": lambda x: x[:, 0].sum(2),
+        "columns": lambda x: x[:, 0].sum(1),
+    }
+    with style.new_figure(8, 2, columns=4) as (_, axes):
+        draw_views(axes, image, views)
+    assert [ax.get_title(loc="left") for ax in axes] == ["pixels", "Fourier", "rows", "columns"]
+    assert (axes[0].images[0].get_array() == image[0, 0].numpy()).all()
+    assert axes[1].images[0].get_array().shape == (8, 5)
+    assert [bar.get_width() for bar in axes[2].patches] == image[0, 0].sum(1).tolist()
+    assert [bar.get_height() for bar in axes[3].patches] == image[0, 0].sum(0).tolist()
