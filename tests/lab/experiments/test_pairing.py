@@ -29,12 +29,9 @@ EXPERIMENTS = (
     "response_balance",
     "relation_few_labels",
     "adversarial_features",
-<<<<<<< HEAD
     "attention_maps",
     "attention_tokens",
-=======
     "self_distillation_labels",
->>>>>>> main
 )
 
 
