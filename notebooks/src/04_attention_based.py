@@ -502,9 +502,9 @@ print("with 320 epochs soft targets and relations both help, by more than four p
 print("with 320 epochs relations are shown to beat soft targets: no")
 
 # %% [markdown]
-# Soft targets only needed patience, as in lesson 02: they gain eight points too, and whether relations gain more or less
-# is undecided. What relations bought was *time*. (This is one layer, eight tokens and a teacher with five times the
-# labels. Settings were tuned for 80 epochs.)
+# Soft targets only needed patience, as in lesson 02: they gain eight points too, and whether relations gain more or
+# less is undecided. What relations bought was *time*. (This is one layer, eight tokens and a teacher with five times
+# the labels. Settings were tuned for 80 epochs.)
 #
 # **Two bugs to know.** [Padding](GLOSSARY.md#padding) counts unless it is [masked](GLOSSARY.md#mask), so that the loss
 # of a sentence depends on its neighbours in the batch; and scores of −10,000 at padded places, where only one side has
