@@ -31,6 +31,8 @@ EXPERIMENTS = (
     "relation_labels",
     "relation_retrieval",
     "adversarial_features",
+    "attention_maps",
+    "attention_tokens",
     "self_distillation_labels",
 )
 
