@@ -600,7 +600,8 @@ print("longer training alone costs a copier at 10 less than a point: yes")
 # that models are published with, from *measured* numbers, and refuses what the table of section 1 forbids, with the
 # clause. Its `base_model` is a model whose *weights* were taken; the teacher has a field of its own. Here for a student
 # that saw 500 images with the logits of a network that had learnt digits (a share of mistakes says nothing alone, so a
-# student of *labels* stands beside it):
+# student of *labels* stands beside it). The networks are the honest ones of an experiment on "nasty" teachers, which
+# section 5 has in depth; nothing of it is needed here:
 
 # %%
 split = provenance_nasty.known(BASE_SEED)

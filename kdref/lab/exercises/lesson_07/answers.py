@@ -1,5 +1,6 @@
 """Right and wrong answers to the exercises of lesson 07, cross-modal distillation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,7 +38,43 @@ def _no_check_for_none(s: Tensor, t: Tensor, labels: Tensor, temperature: float)
     return F.cross_entropy(s, labels, ignore_index=-100) + soft
 
 
+def _other_soft(soft: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[..., Tensor]:
+    """The loss with another term for the unlabelled rows."""
+
+    def wrong(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        rows = labels == -100
+        hard = _with_soft(s, t, labels, temperature, torch.zeros_like(rows))
+        return hard + soft(s[rows], t[rows], temperature) if rows.any() else hard
+
+    return wrong
+
+
+def _unsoftened_teacher(s: Tensor, t: Tensor, temperature: float) -> Tensor:
+    log_q, log_p = F.log_softmax(s / temperature, dim=-1), F.log_softmax(t, dim=-1)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
+
+
+def _square_on_everything(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    return temperature**2 * _without_square(s, t, labels, temperature)
+
+
 LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
+    "reverse KL": (
+        _other_soft(lambda s, t, tau: soft_target_loss(t, s, temperature=tau)),
+        "KL(teacher ‖ student) is asked for: the expectation is over the teacher.",
+    ),
+    "the teacher without the temperature": (
+        _other_soft(_unsoftened_teacher),
+        "both sides are divided by τ, or the student learns to be τ times too sure.",
+    ),
+    "a mean over the classes": (
+        _other_soft(lambda s, t, tau: soft_target_loss(s, t, temperature=tau) / s.shape[-1]),
+        "the divergence is a sum over classes: the mean is over windows.",
+    ),
+    "τ² on everything": (
+        _square_on_everything,
+        "τ² belongs to the teacher's term alone: the labels are met at τ = 1.",
+    ),
     "the teacher on all rows": (
         lambda s, t, labels, tau: _with_soft(s, t, labels, tau, torch.ones_like(labels, dtype=torch.bool)),
         "the teacher was trained on the labelled windows and is too sure there: ask it about the others only.",
