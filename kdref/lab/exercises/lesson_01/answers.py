@@ -39,7 +39,7 @@ def _log_softened(logits: Tensor, temperature: float) -> Tensor:
 
 def _over_the_batch(s: Tensor, t: Tensor, temperature: float) -> Tensor:
     log_q, log_p = F.log_softmax(s / temperature, dim=0), F.log_softmax(t / temperature, dim=0)
-    return log_p.exp() * (log_p - log_q)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 
 def _own_log(log: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -49,6 +49,8 @@ def _own_log(log: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 
     return divergence
 
+
+_LAST_AXIS = "the classes are the last axis: the probabilities of one example add up to 1, so dim=-1 in log_softmax."
 
 KL_MISTAKES: dict[str, tuple[Any, str]] = {
     "a mean over the classes": (
@@ -119,10 +121,7 @@ KL_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda s, t, temperature: my_kl(s, t, temperature).sum(),
         "one value per example is asked for: sum over the last axis only.",
     ),
-    "softmax over the batch": (
-        lambda s, t, temperature: _over_the_batch(s, t, temperature).sum(dim=-1),
-        "the classes are the last axis: the probabilities of one example add up to 1, so dim=-1 in log_softmax.",
-    ),
+    "softmax over the batch": (_over_the_batch, _LAST_AXIS),
 }
 
 
@@ -231,10 +230,7 @@ LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
         ),
         "F.cross_entropy wants logits: it takes the softmax itself.",
     ),
-    "softmax over the batch": (
-        _loss_with(lambda s, t, tau: _over_the_batch(s, t, tau).sum(dim=-1) * tau**2),
-        "the classes are the last axis: the probabilities of one example add up to 1, so dim=-1 in log_softmax.",
-    ),
+    "softmax over the batch": (_loss_with(lambda s, t, tau: _over_the_batch(s, t, tau) * tau**2), _LAST_AXIS),
     "one value per example": (
         lambda s, t, labels, w, tau: (
             (1 - w) * F.cross_entropy(s, labels, reduction="none") + w * tau**2 * my_kl(s, t, tau)
