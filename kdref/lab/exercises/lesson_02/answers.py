@@ -235,9 +235,7 @@ WEIGHT_MISTAKES: dict[str, tuple[Any, str]] = {
         "there plain distillation's weight of NCKD is asked for: the factor before it in section 1's formula.",
     ),
     "strength as a factor": (
-        lambda t, labels, strength, tau: (
-            _if_right(t, labels, strength, 1.0) * (1 - _pick(_softened(t, tau), labels))
-        ),
+        lambda t, labels, strength, tau: _if_right(t, labels, strength, 1.0) * (1 - _pick(_softened(t, tau), labels)),
         "where the teacher is right the weight is the strength itself, the same for every such example.",
     ),
     "p for 1 - p": (
