@@ -194,7 +194,8 @@ print("this lesson is in the table: yes")
 #   of the same examples, one per row; $\mu$, $\sigma_c^2$ VID's mean and variance of a channel; $m_c$ OFD's margin;
 #   $\mu$ AB's margin, $a$ its sign; $F$ factors; $G$ products of channels; $L$ a loss.
 # - **04:** $A$ activations; $Q$ how active a place is; $p$ power; $m$ attention map, $w$ the weight of its loss; then
-#   $Q$, $K$, $V$ queries, keys and values, $S$ scores, $P$ attention.
+#   $Q$, $K$, $V$ queries, keys and values, with rows $q_i$, $k_j$; $S$ scores, $P$ attention; $\phi$ features,
+#   with weights $W$.
 # - **05:** $x_i$ features of an example; $d_{ij}$ distance of two, $\mu$ their mean; $\ell$ Huber loss; $L_D$, $L_A$
 #   distance and angle loss; $G$ products of examples; $\gamma$ the sharpness in CC; $p_{ij}$ probability of being
 #   neighbours.

@@ -28,7 +28,11 @@ EXPERIMENTS = (
     "response_capacity",
     "response_balance",
     "relation_few_labels",
+    "relation_labels",
+    "relation_retrieval",
     "adversarial_features",
+    "attention_maps",
+    "attention_tokens",
     "self_distillation_labels",
 )
 

@@ -1,5 +1,6 @@
 """Right and wrong answers to the exercises of lesson 05, relation-based and contrastive distillation."""
 
+import math
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ from kdref.relation import info_nce_loss, similarity_preserving_loss
 
 __all__ = [
     "CLASS_MISTAKES",
+    "CRITIC_MISTAKES",
     "DISTANCE_MISTAKES",
     "NCE_MISTAKES",
     "SIMILARITY_MISTAKES",
     "my_class_aware_loss",
+    "my_critic_loss",
     "my_info_nce",
     "my_relative_distances",
     "my_similarity_loss",
@@ -177,5 +180,70 @@ CLASS_MISTAKES: dict[str, tuple[Any, str]] = {
             - (_cosines(s, t) / tau).masked_fill(labels[:, None] != labels, -torch.inf).logsumexp(dim=1)
         ).mean(),
         "that asks for any example of the class. Here only one's own counts; the others are neither right nor wrong.",
+    ),
+}
+
+
+def my_critic_loss(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
+    """05.6."""
+    noise = math.log(negatives.shape[1] * c)
+    accepted = F.softplus(noise - positives / temperature)  # -log h
+    rejected = F.softplus(negatives / temperature - noise)  # -log(1 - h)
+    return (accepted + rejected.sum(dim=1)).mean()
+
+
+def _critic(positives: Tensor, negatives: Tensor, temperature: float, noise: float) -> Tensor:
+    return _judged(positives / temperature - noise, negatives / temperature - noise)
+
+
+def _judged(positives: Tensor, negatives: Tensor) -> Tensor:
+    return (F.softplus(-positives) + F.softplus(negatives).sum(dim=1)).mean()
+
+
+def _as_written(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
+    one, other = (x.div(temperature).exp() for x in (positives, negatives))
+    h, g = (x / (x + negatives.shape[1] * c) for x in (one, other))
+    return -(h.log() + (1 - g).log().sum(dim=1)).mean()
+
+
+def _mean_of_negatives(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
+    noise = math.log(negatives.shape[1] * c)
+    return (F.softplus(noise - positives / temperature) + F.softplus(negatives / temperature - noise).mean(1)).mean()
+
+
+def _all_accepted(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
+    noise = math.log(negatives.shape[1] * c)
+    return (F.softplus(noise - positives / temperature) + F.softplus(noise - negatives / temperature).sum(1)).mean()
+
+
+def _one_of_all(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
+    return _find_first(torch.cat([positives[:, None], negatives], dim=1) / temperature)
+
+
+def _find_first(logits: Tensor) -> Tensor:
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+
+
+CRITIC_MISTAKES: dict[str, tuple[Any, str]] = {
+    "a plain sigmoid": (
+        lambda p, n, tau, c: _critic(p, n, tau, 0.0),
+        "with K strangers to one partner, h has K·c beside the exponential, not 1.",
+    ),
+    "c without K": (
+        lambda p, n, tau, c: _critic(p, n, tau, math.log(c)),
+        "the constant is K times c, and K is the number of negatives of a row.",
+    ),
+    "the mean of the negatives": (
+        _mean_of_negatives,
+        "there are K questions to strangers and one to the partner: they are summed.",
+    ),
+    "strangers accepted": (_all_accepted, "for a stranger the right answer is no, of probability 1 - h."),
+    "one of K + 1": (
+        _one_of_all,
+        "that is InfoNCE, one question with K + 1 answers. Here each pair is asked by itself: yes or no?",
+    ),
+    "the exponentials as written": (
+        _as_written,
+        "at a small temperature they overflow, and 1 - h is 0. F.softplus of differences stays finite.",
     ),
 }
