@@ -113,7 +113,7 @@ QUIZ = (
         {
             "Nothing": "The teachers disagree by that much on average (times τ²): below it the loss can't go.",
             "The student is too small": "Then the gradient would not be zero with respect to its logits.",
-            "The temperature is too low": "At any temperature the loss ends at τ² times the teachers' disagreement there.",
+            "The temperature is too low": "At any temperature it ends at τ² times the teachers' disagreement there.",
         },
         right="Nothing",
     ),
