@@ -29,6 +29,7 @@ EXPERIMENTS = (
     "relation_few_labels",
     "adversarial_features",
     "self_distillation_labels",
+    "self_distillation_sharp",
 )
 
 
