@@ -1,21 +1,29 @@
-"""Distil a torchvision classifier on your own images: a folder of them per class, or train/ and val/ with such."""
+"""Distil an image classifier on your own images: a folder of them per class, or train/ and val/ with such.
+
+Models: torchvision's, or timm/NAME. --checkpoints FOLDER: the same command goes on after an interruption. --mixup 0.2
+mixes images and labels. --stored FOLDER keeps the teacher's outputs: it runs once, on images without augmentation."""
 
 import argparse
 import copy
+import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import Module
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, StackDataset, Subset
 from torchvision import datasets, models
 from torchvision.transforms import v2
 
 from kdref import lab
+from kdref.lab.training.stored import StoredOutputs
+from kdref.lab.training.storing import store
 from kdref.soft_targets import distillation_loss
 
 OPTIONS = {"teacher": "resnet50", "student": "resnet18", "weights": "none", "teacher-weights": "none", "epochs": 20}
 OPTIONS |= {"batch-size": 64, "soft-weight": 0.9, "temperature": 4.0, "image-size": 224, "workers": 2, "device": "auto"}
+OPTIONS |= {"mixup": 0.0, "checkpoints": "none", "stored": "none"}
 FLOATS = v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -29,12 +37,13 @@ class Images(datasets.ImageFolder):
         return names, {name: number for number, name in enumerate(names)}
 
 
-def load(folder: Path, size: int) -> tuple[Subset[object], Subset[object], int]:
+def load(folder: Path, size: int, augmented: bool = True) -> tuple[Subset[object], Subset[object], int]:
     def is_image(path: str) -> bool:
         hidden = any(part[0] == "." for part in Path(path).relative_to(folder).parts)
         return datasets.folder.is_image_file(path) and not hidden
 
-    cuts = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()], [v2.Resize(size), v2.CenterCrop(size)]
+    still = [v2.Resize(size), v2.CenterCrop(size)]
+    cuts = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()] if augmented else still, still
     parts = [folder / "train", folder / "val"] if (folder / "val").is_dir() else [folder] * 2
     train, val = (
         Images(p, v2.Compose([*cut, *FLOATS]), is_valid_file=is_image) for p, cut in zip(parts, cuts, strict=True)
@@ -51,19 +60,31 @@ def load(folder: Path, size: int) -> tuple[Subset[object], Subset[object], int]:
     return Subset(train, order[len(held_out) :]), Subset(val, held_out or range(len(val))), len(train.classes)
 
 
-def train(model: Module, data: Subset[object], options: argparse.Namespace, teacher: Module | None = None) -> None:
-    def step(batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-        x, y = (tensor.to(options.device) for tensor in batch)
+def make(name: str, classes: int, weights: str) -> Module:
+    if name.startswith("timm/"):  # pip install timm
+        return importlib.import_module("timm").create_model(name[5:], pretrained=weights != "none", num_classes=classes)
+    model = models.get_model(name, weights=None if weights == "none" else weights, num_classes=classes)
+    for head in ("aux_logits", "aux1", "aux2", "AuxLogits"):  # googlenet and inception_v3: one head is enough
+        setattr(model, head, None)
+    return model
+
+
+def train(model: Module, data: Any, options: Any, teacher: Module | None = None, part: str = "") -> None:
+    def step(batch: Any) -> dict[str, torch.Tensor]:
+        images, known = batch if isinstance(batch[1], dict) else (batch, {})
+        x, y = options.mix(*(tensor.to(options.device) for tensor in images))
         weights = {"soft_weight": options.soft_weight, "temperature": options.temperature}
         with torch.autocast(options.device.type, torch.bfloat16, enabled=options.device.type != "cpu"):
             logits = model(x)
             if teacher is None:
                 return {"loss": torch.nn.functional.cross_entropy(logits, y)}
-            return {"loss": distillation_loss(logits, teacher(x), y, **weights)}  # both see the same augmented x
+            said = known["logits"].to(options.device) if known else teacher(x)  # both see the same augmented x
+            return {"loss": distillation_loss(logits, said, y, **weights)}
 
     torch.manual_seed(0)  # the same batches and crops in every training
     batches = DataLoader(data, min(options.batch_size, len(data)), True, drop_last=True, num_workers=options.workers)
-    lab.fit(step, model, batches, torch.optim.AdamW(model.parameters()), epochs=options.epochs)
+    path = None if options.checkpoints == "none" else Path(options.checkpoints, f"{part}.pt")
+    lab.fit(step, model, batches, torch.optim.AdamW(model.parameters()), epochs=options.epochs, checkpoint=path)
 
 
 def read(file: str, teacher: Module, options: argparse.Namespace) -> None:
@@ -78,7 +99,7 @@ def read(file: str, teacher: Module, options: argparse.Namespace) -> None:
 def rehearse(teacher: Module, student: Module, images: int, options: argparse.Namespace) -> None:
     """Train copies on noise for one step: what a model refuses, a size say, is found before hours of training."""
     size, short = options.image_size, copy.copy(options)
-    short.epochs, short.workers = min(options.epochs, 1), min(options.workers, 0)
+    short.epochs, short.workers, short.checkpoints = min(options.epochs, 1), min(options.workers, 0), "none"
     noise = [(torch.randn(3, size, size), number) for number in range(min(2, images))]
     for name, model in {options.teacher: teacher, options.student: student}.items():
         try:
@@ -97,22 +118,25 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         found = torch.accelerator.current_accelerator(check_available=True) or "cpu"
         options.device = torch.device(found if options.device == "auto" else options.device)
-        data, held_out, classes = load(options.folder, options.image_size)
-        kind = {"num_classes": classes} if options.weights == "none" else {"weights": options.weights}  # 1000 outputs
-        teacher, student = (models.get_model(n, **kind).to(options.device) for n in (options.teacher, options.student))
+        if options.mixup and options.stored != "none":
+            raise ValueError("--mixup makes new images, of which --stored outputs say nothing: take one of them")
+        data, held_out, classes = load(options.folder, options.image_size, options.stored == "none")
+        names, classes = (options.teacher, options.student), classes if options.weights == "none" else 1000
+        options.mix = v2.MixUp(alpha=options.mixup, num_classes=classes) if options.mixup else v2.Identity()
+        teacher, student = (make(name, classes, options.weights).to(options.device) for name in names)
         if options.teacher_weights != "none":
             read(options.teacher_weights, teacher, options)
-        for name in ("aux_logits", "aux1", "aux2", "AuxLogits"):  # googlenet and inception_v3: one head is enough
-            setattr(teacher, name, None)
-            setattr(student, name, None)
         rehearse(teacher, student, len(data), options)
     except Exception as error:  # nothing is trained yet: one line says enough
         parser.exit(1, f"{parser.prog}: {type(error).__name__}: {' '.join(str(error).split())[:300]}\n")
-    distilled = copy.deepcopy(student)  # the same initial weights
+    distilled, taught = copy.deepcopy(student), data  # the same initial weights
     if options.teacher_weights == "none":
-        train(teacher, data, options)
-    train(student, data, options)
-    train(distilled, data, options, teacher.eval().requires_grad_(False))
+        train(teacher, data, options, part="teacher")
+    if options.stored != "none":
+        store(teacher, data, options.stored, batch_size=options.batch_size, device=options.device)
+        taught = StackDataset(data, StoredOutputs(options.stored, teacher=teacher, data=data))
+    train(student, data, options, part="student")
+    train(distilled, taught, options, teacher.eval().requires_grad_(False), part="distilled")
     loader = DataLoader(held_out, options.batch_size, num_workers=options.workers)
     print(f"{'':<18} accuracy of {len(held_out):>5}  parameters  ms per image")
     for name, model in {"teacher": teacher, "student alone": student, "student distilled": distilled}.items():

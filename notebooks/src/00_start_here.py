@@ -130,7 +130,7 @@ print("it gets at least six of these eight right: yes")
 # |:---|:---|:---|
 # | 00 | start here | this page |
 # | 01 | [soft targets](01_soft_targets.ipynb) | a student that never saw a 3 recognises 3s; temperature, and why τ² |
-# | 02 | [response-based](02_response_based.ipynb) | which loss on the outputs, for which student; patience |
+# | 02 | [response-based](02_response_based.ipynb) | which loss on the outputs is worth having; patience |
 # | 03 | [feature-based](03_feature_based.ipynb) | hints: the student copies what happens inside the teacher |
 # | 04 | [attention-based](04_attention_based.ipynb) | where the teacher looks, the student learns to look |
 # | 05 | [relation-based](05_relation_based.ipynb) | distances and angles between examples; contrastive distillation |
@@ -194,7 +194,8 @@ print("this lesson is in the table: yes")
 #   of the same examples, one per row; $\mu$, $\sigma_c^2$ VID's mean and variance of a channel; $m_c$ OFD's margin;
 #   $\mu$ AB's margin, $a$ its sign; $F$ factors; $G$ products of channels; $L$ a loss.
 # - **04:** $A$ activations; $Q$ how active a place is; $p$ power; $m$ attention map, $w$ the weight of its loss; then
-#   $Q$, $K$, $V$ queries, keys and values, $S$ scores, $P$ attention.
+#   $Q$, $K$, $V$ queries, keys and values, with rows $q_i$, $k_j$; $S$ scores, $P$ attention; $\phi$ features,
+#   with weights $W$.
 # - **05:** $x_i$ features of an example; $d_{ij}$ distance of two, $\mu$ their mean; $\ell$ Huber loss; $L_D$, $L_A$
 #   distance and angle loss; $G$ products of examples; $\gamma$ the sharpness in CC; $p_{ij}$ probability of being
 #   neighbours.

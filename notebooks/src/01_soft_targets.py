@@ -29,6 +29,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, experiments, models, report, widgets
+from kdref.lab.experiments import _soft_targets_live as live
 from kdref.lab.experiments import soft_targets_temperature as sweep
 from kdref.soft_targets import distillation_loss, kl_divergence, soft_target_loss, softened_probabilities
 
@@ -67,26 +68,26 @@ print(split)
 print("the teacher is right on more than 94 of 100 test images: yes")
 
 # %% [markdown]
-# What it says about one test image: the one, among those it gets right, where it is least sure. Its raw scores $z$ are
+# What it says about one test image: of the 5s that it gets right, the one it is least sure of. Its raw scores $z$ are
 # the [**logits**](GLOSSARY.md#logits). Dividing them by a [**temperature**](GLOSSARY.md#temperature) τ before the
 # softmax shows the small probabilities:
 #
 # $$p_c = \frac{\exp(z_c/\tau)}{\sum_j \exp(z_j/\tau)}$$
 
 # %%
-right = test_logits.argmax(-1) == split.test_y
+label = 5
+right = (test_logits.argmax(-1) == label) & (split.test_y == label)
 confidence = softened_probabilities(test_logits, temperature=1.0).amax(-1)
 unsure = int(torch.where(right, confidence, torch.inf).argmin())
-label = int(split.test_y[unsure])
 targets = {
     "label": F.one_hot(split.test_y[unsure], 10),
     "teacher, τ = 1": softened_probabilities(test_logits[unsure], temperature=1.0),
     "teacher, τ = 4": softened_probabilities(test_logits[unsure], temperature=4.0),
 }
-report.figure(report.examples(split.test_x[unsure : unsure + 1]), "the test image that the teacher is least sure of")
+report.figure(report.examples(split.test_x[unsure : unsure + 1]), "an image of a 5, in 8 by 8 pixels")
 report.figure(
     report.bars(targets),
-    "the label is one bar; the teacher's probabilities show one or two rivals at τ = 1 and all ten classes at τ = 4",
+    "the label is one bar; at τ = 1 the teacher gives the 5 most and a few rivals little; at τ = 4 most classes show",
 )
 
 # %% [markdown]
@@ -212,11 +213,14 @@ def step_labels(batch):
 
 batches = lab.Batches(split.train_x, split.train_y, batch_size=100, seed=BASE_SEED)
 rows = lab.fit(step_labels, student, batches, torch.optim.Adam(student.parameters(), lr=3e-3), epochs=30)
+student_logits = lab.teacher_outputs(student, split.test_x)
+
+# %%
 truth = F.one_hot(split.test_y, 10).double()
-probabilities = softened_probabilities(test_logits, temperature=4.0).double()
-dark_knowledge = truth.T @ probabilities / truth.sum(0)[:, None]
-mistakes = truth.T @ F.one_hot(lab.teacher_outputs(student, split.test_x).argmax(-1), 10).double()
-panels = {"teacher: mean probability": dark_knowledge, "student: share mistaken": mistakes / truth.sum(0)[:, None]}
+dark_knowledge = truth.T @ softened_probabilities(test_logits, temperature=4.0).double()
+mistakes = truth.T @ F.one_hot(student_logits.argmax(-1), 10).double()
+count = truth.sum(0)[:, None]
+panels = {"teacher: mean probability": dark_knowledge / count, "student: share mistaken": mistakes / count}
 report.figure(
     report.matrix(panels, column_label="class", diagonal=False),
     "two class-by-class matrices, diagonal blank; mistakes tend to lie where the teacher is unsure",
@@ -225,26 +229,25 @@ report.figure(
 # %% [markdown]
 # Do they agree by chance? For each of eight seeds (another split, another teacher, another student) take the
 # correlation between the ninety numbers of the left matrix and the ninety counts of mistakes behind the right one;
-# chance would give about 0.
+# chance would give about 0. `live.digits_teacher` is the teacher of section 1, trained once for each seed.
 
 
 # %%
 def run_similarity(seed, arm):
     split = data.digits(seed)
-    teacher, student = (models.make(name, shape=split.shape, seed=seed) for name in ("mlp-300", "mlp-32"))
+    student = models.make("mlp-32", shape=split.shape, seed=seed)
 
-    def step_both(batch):  # neither sees the other: two networks trained in one loop
+    def step_labels(batch):
         x, y = batch
-        return {"loss": F.cross_entropy(teacher(x), y) + F.cross_entropy(student(x), y)}
+        return {"loss": F.cross_entropy(student(x), y)}
 
     batches = lab.Batches(split.train_x, split.train_y, batch_size=100, seed=seed)
-    optimizer = torch.optim.Adam([*teacher.parameters(), *student.parameters()], lr=3e-3)
-    lab.fit(step_both, [teacher, student], batches, optimizer, epochs=30, progress=False)
-    p = softened_probabilities(lab.teacher_outputs(teacher, split.test_x), temperature=4.0)
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    lab.fit(step_labels, student, batches, optimizer, epochs=30, progress=False)
+    p = softened_probabilities(lab.teacher_outputs(live.digits_teacher(seed), split.test_x), temperature=4.0)
     chosen = lab.teacher_outputs(student, split.test_x).argmax(-1)
-    truth = F.one_hot(split.test_y, 10).float()
+    truth, wrong = F.one_hot(split.test_y, 10).float(), ~torch.eye(10, dtype=torch.bool)
     dark_knowledge, mistakes = truth.T @ p / truth.sum(0)[:, None], truth.T @ F.one_hot(chosen, 10).float()
-    wrong = ~torch.eye(10, dtype=torch.bool)
     return {"correlation": torch.corrcoef(torch.stack([dark_knowledge[wrong], mistakes[wrong]]))[0, 1].item()}
 
 
@@ -261,64 +264,89 @@ print("the teacher's small probabilities say where another network errs, on ever
 # ## 5. A student that never saw a 3
 #
 # Hinton's most striking experiment, in small. Take every 3 out of the student's training data. Labels can't tell it
-# what a 3 is, but the teacher's probabilities on 8s, 5s and 2s can. Both students below see the same images in the
-# same order from the same first weights; only their targets differ. The second uses no label at all (`soft_weight` 1,
-# τ = 8).
-#
-# The student has learned *that there are no 3s*, so it is shy of the answer: its bias for class 3 is too low. A
-# constant added to that logit, the [**bias shift**](GLOSSARY.md#bias-shift), mends it: one number, chosen on the
-# training images, 3s included. (The paper chose it on its test set. Don't.)
+# what a 3 is, but the teacher's probabilities on 8s, 5s and 2s can. The teacher has seen 3s. Both students see the same
+# images in the same order from the same first weights; only their targets differ. The second uses no label at all (τ =
+# 8). What comes back are a student's logits: on all training images, 3s included, and on the test images.
 
 
 # %%
+SOFT_WEIGHTS = {"hard labels": 0.0, "soft targets": 1.0}
+
+
 def run_omitted(seed, arm):
     split = data.digits(seed)
-    teacher, student = (models.make(name, shape=split.shape, seed=seed) for name in ("mlp-300", "mlp-32"))
-
-    def step_teacher(batch):
-        return {"loss": F.cross_entropy(teacher(batch[0]), batch[1])}
+    student = models.make("mlp-32", shape=split.shape, seed=seed)
 
     def step_student(batch):
         x, y, t = batch
-        soft_weight = {"hard labels": 0.0, "soft targets": 1.0}[arm]
-        return {"loss": distillation_loss(student(x), t, y, soft_weight=soft_weight, temperature=8.0)}
+        return {"loss": distillation_loss(student(x), t, y, soft_weight=SOFT_WEIGHTS[arm], temperature=8.0)}
 
-    batches = lab.Batches(split.train_x, split.train_y, batch_size=100, seed=seed)
-    lab.fit(step_teacher, teacher, batches, torch.optim.Adam(teacher.parameters(), lr=3e-3), epochs=30, progress=False)
-    x, y = split.train_x[split.train_y != 3], split.train_y[split.train_y != 3]
-    batches = lab.Batches(x, y, lab.teacher_outputs(teacher, x), batch_size=100, seed=seed)
-    lab.fit(step_student, student, batches, torch.optim.Adam(student.parameters(), lr=3e-3), epochs=50, progress=False)
-    three = F.one_hot(torch.tensor(3), 10)
-    choose, test = (lab.teacher_outputs(student, x) for x in (split.train_x, split.test_x))
-    scores = [((choose + s * three).argmax(-1) == split.train_y).float().mean().item() for s in SHIFTS]
-    found = {"before": test.argmax(-1), "after": (test + SHIFTS[scores.index(max(scores))] * three).argmax(-1)}
-    recall = {f"threes found, {when}": (y[split.test_y == 3] == 3).float().mean().item() for when, y in found.items()}
-    return {**recall, "accuracy, after": (found["after"] == split.test_y).float().mean().item()}
+    seen = split.train_y != 3
+    x, y = split.train_x[seen], split.train_y[seen]
+    batches = lab.Batches(x, y, lab.teacher_outputs(live.digits_teacher(seed), x), batch_size=100, seed=seed)
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    lab.fit(step_student, student, batches, optimizer, epochs=50, progress=False)
+    return {"train": lab.teacher_outputs(student, split.train_x), "test": lab.teacher_outputs(student, split.test_x)}
 
 
-SHIFTS = [0.5 * i for i in range(13)]
-omitted = lab.replicate(run_omitted, arms=["hard labels", "soft targets"], seeds=SEEDS)
+students = {(seed, arm): run_omitted(seed, arm) for seed in SEEDS for arm in SOFT_WEIGHTS}
+
+# %% [markdown]
+# A student has learned *that there are no 3s*, so it is shy of the answer: its bias for class 3 is too low. A constant
+# added to that logit, the [**bias shift**](GLOSSARY.md#bias-shift), mends it: one number, chosen on the training
+# images, 3s included. (The paper chose it on its test set. Don't.)
+
+# %%
+SHIFTS = [0.5 * i for i in range(41)]
+THREE = F.one_hot(torch.tensor(3), 10)
+shifts = {}
+for (seed, arm), logits in students.items():
+    labels = data.digits(seed).train_y
+    scores = [((logits["train"] + s * THREE).argmax(-1) == labels).float().mean().item() for s in SHIFTS]
+    shifts[seed, arm] = SHIFTS[scores.index(max(scores))]
+assert max(shifts.values()) < max(SHIFTS)
+
+# %% [markdown]
+# What is counted, before the shift and after it: the share of the test set's 3s that are found, and the accuracy on all
+# test images.
+
+# %%
+rows = []
+for (seed, arm), logits in students.items():
+    y = data.digits(seed).test_y
+    row = {"seed": seed, "arm": arm, "shift": shifts[seed, arm]}
+    for when, shift in (("before", 0.0), ("after", shifts[seed, arm])):
+        answers = (logits["test"] + shift * THREE).argmax(-1)
+        row[f"threes found, {when}"] = (answers[y == 3] == 3).float().mean().item()
+        row[f"accuracy, {when}"] = (answers == y).float().mean().item()
+    rows.append(row)
+omitted = pd.DataFrame(rows)
 
 # %% tags=["nbval-ignore-output"]
-columns = ["threes found, before", "threes found, after", "accuracy, after"]
-report.table(omitted.groupby("arm")[columns].mean(), percent=columns, caption="mean over eight seeds")
+columns = [f"{what}, {when}" for what in ("threes found", "accuracy") for when in ("before", "after")]
+report.table(omitted.groupby("arm")[["shift", *columns]].mean(), percent=columns, caption="means of eight seeds")
 for column in columns[:2]:
     report.comparison(lab.compare(omitted, baseline="hard labels", metric=column), metric=column)
 
 # %%
 recall = omitted.groupby("arm")[columns[:2]].mean()
 assert recall.loc["hard labels", "threes found, before"] == 0.0
+assert recall.loc["hard labels", "threes found, after"] < 0.4
 assert recall.loc["soft targets", "threes found, before"] > 0.6
 assert recall.loc["soft targets", "threes found, after"] > 0.85
 for column in columns[:2]:
     verdict = report.verdict(lab.compare(omitted, baseline="hard labels", metric=column), "soft targets")
     assert verdict == "soft targets: helps"
     print(f"{column} the shift: {verdict}")
+gained = omitted["threes found, after"] - omitted["threes found, before"]
+assert (gained[omitted["arm"] == "soft targets"] > -0.01).all()
+assert gained[omitted["arm"] == "soft targets"].mean() > 0.03
+print("after the shift the soft targets' student finds more 3s on average, and on no seed fewer: yes")
 
 # %% [markdown]
-# The student that learned from labels never says "3"; the one that learned from the teacher finds most of the 3s it has
-# never seen, and more after the shift. In the paper, on MNIST: 206 test errors, 133 of them on the 1,010 threes, before
-# the shift; 109 and 14 after.
+# The student that learned from labels never says "3", and the shift gives it the smaller part of them; the one that
+# learned from the teacher finds most of the 3s that it has never seen, and more after the shift. In the paper, on
+# MNIST: 206 test errors, 133 of them on the 1,010 threes, before the shift; 109 and 14 after.
 
 # %% [markdown]
 # ## 6. When soft targets help, and when they hurt
@@ -326,10 +354,11 @@ for column in columns[:2]:
 # Now a harder question with a fair opponent. The data are MNIST-1D ([Greydanus and Kobak
 # 2024](https://arxiv.org/abs/2011.14439)): 4,000 signals of 40 samples, ten classes, designed so that convolutions win.
 # The teacher is a small convolutional network; the student is a perceptron, which knows nothing about shifts in time.
-# Every student gets the same first weights, data order, optimiser and epochs; its targets differ:
+# Every student gets the same first weights, data order and optimiser; its targets differ:
 #
 # - **hard**: the labels; **soft-τ**: the teacher's probabilities at τ, no labels; **mixed-10**: 0.9 soft, 0.1 labels;
-# - **short-**: a tenth of the epochs; **tiny-**: a student with one hidden layer of 16 instead of two of 100.
+# - **short-**: a tenth of the epochs, soft targets at τ = 10;
+# - **tiny-**: a student with one hidden layer of 16 instead of two of 100, soft targets at τ = 10.
 #
 # Three groups of eight [paired seeds](GLOSSARY.md#paired-seeds) take the better part of an hour, so they are
 # [stored](GLOSSARY.md#stored-runs), with the command that made them.
@@ -341,38 +370,53 @@ print(len(stored), "runs:", stored["arm"].nunique(), "arms,", stored["seed"].nun
 lab.show(sweep.run)
 
 # %% [markdown]
-# Stored numbers are worth what can be recomputed of them. Two arms of one seed, live, a short run and a long one. The
-# tables that follow show, besides accuracy, the [agreement](GLOSSARY.md#agreement) of student and teacher, the
-# [negative log-likelihood](GLOSSARY.md#negative-log-likelihood) (NLL) and the [calibration
-# error](GLOSSARY.md#calibration-error). Of the last two, less is better.
+# Stored numbers are worth what can be recomputed of them. Three arms of one seed, live: a short run, a long one, a tiny
+# student. Another processor rounds differently, and a long run amplifies it; so some distance is allowed, but less than
+# the effects that these arms show.
 
 # %%
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
-for arm in ("short-hard", "soft-10"):
-    live = sweep.run(seed, arm)
+allowed = {"short-hard": (0.015, 0.05), "soft-10": (0.025, 0.3), "tiny-soft": (0.015, 0.1)}  # accuracy and NLL
+for arm, (share, nats) in allowed.items():
+    again = sweep.run(seed, arm)
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
-    assert abs(live["accuracy"] - kept["accuracy"]) < 0.05  # other processors round differently; one seed may move
-    print(f"{arm}: within five points of the stored run")
+    assert abs(again["accuracy"] - kept["accuracy"]) < share
+    assert abs(again["nll"] - kept["nll"]) < nats
+    print(f"{arm}: within {100 * share:g} points, and {nats:g} nats, of the stored run")
+
+# %% [markdown]
+# The tables show, besides accuracy, the [agreement](GLOSSARY.md#agreement) of student and teacher, the [negative
+# log-likelihood](GLOSSARY.md#negative-log-likelihood) (NLL) and the [calibration
+# error](GLOSSARY.md#calibration-error). Of the last two, less is better.
 
 # %% tags=["nbval-ignore-output"]
-groups = {"hard": ["soft-1", "soft-2", "soft-4", "soft-10", "soft-20", "mixed-10"], "short-hard": ["short-soft"]}
-groups["tiny-hard"] = ["tiny-soft"]
-for baseline, arms in groups.items():
+TAUGHT = {
+    "hard": ["soft-1", "soft-2", "soft-4", "soft-10", "soft-20", "mixed-10"],
+    "short-hard": ["short-soft"],
+    "tiny-hard": ["tiny-soft"],
+}
+for baseline, arms in TAUGHT.items():
     result = lab.compare(stored[stored["arm"].isin([baseline, *arms])], baseline=baseline, metric="accuracy")
     report.comparison(result.loc[[baseline, *arms]], caption=f"test accuracy against {baseline}, all 24 seeds")
 measures = ["training_accuracy", "accuracy", "agreement", "nll", "calibration_error"]
-means = stored.groupby("arm")[measures].mean().loc[list(sweep.ARMS)]
+order = [arm for baseline, arms in TAUGHT.items() for arm in (baseline, *arms)]
+means = stored.groupby("arm")[measures].mean().loc[order]
 report.table(means, percent=measures[:3], caption="means, all 24 seeds")
+
+# %% [markdown]
+# The verdict is the one over all 24 seeds, with intervals widened where more than five arms meet one baseline. The
+# three groups of eight stand beside it: with a third of the seeds a group is sooner undecided, but none may say the
+# opposite.
 
 # %%
 verdicts = {}
-for baseline, arms in groups.items():
+for baseline, arms in TAUGHT.items():
     runs = stored[stored["arm"].isin([baseline, *arms])]
     for metric in ("accuracy", "nll"):
         found = report.verdicts(runs, baseline=baseline, metric=metric, higher_is_better=metric == "accuracy")
         verdicts |= {(arm, metric): found.loc[arm].tolist() for arm in arms}
 for (arm, metric), found in verdicts.items():
-    print(f"{arm:10} {metric:9}", ", ".join(found[:3]) + "; all seeds:", found[3])
+    print(f"{arm:12} {metric:9} all seeds: {found[3]:9} (groups: {', '.join(found[:3])})")
 
 # %% tags=["readme-picture"]
 soft = [arm for arm in stored["arm"].unique() if arm.startswith("soft-")]
@@ -389,56 +433,96 @@ report.figure(
         y_label="test accuracy",
         levels={"hard labels": hard},
     ),
-    "test accuracy of the perceptron rises with the temperature, above that of hard labels; bands are 95 % intervals",
+    "test accuracy of the perceptron rises with the temperature; from τ = 4 on its band, a 95 % interval, lies clear "
+    "of the line of hard labels",
 )
 
 # %% [markdown]
-# **What happened**, in each of three groups of seeds and over all 24, there with intervals widened for six comparisons:
+# **What happened**, over all 24 seeds. The large student:
 
 # %%
-for arm in ("soft-4", "soft-10", "soft-20", "mixed-10"):
-    assert verdicts[arm, "accuracy"] == ["helps"] * 4
-    assert verdicts[arm, "nll"] == ["helps"] * 4
-assert verdicts["tiny-soft", "accuracy"] == ["hurts"] * 4
-for arm in ("short-soft", "tiny-soft"):
-    assert verdicts[arm, "nll"] == ["hurts"] * 4
-means = stored.groupby("arm")[["accuracy", "nll", "calibration_error", "training_accuracy", "agreement"]].mean()
-gains = means["accuracy"] - means.loc["hard", "accuracy"]
+all_seeds = {question: found[3] for question, found in verdicts.items()}
+gains = 100 * (means["accuracy"] - means.loc["hard", "accuracy"])
+helped = ["soft-4", "soft-10", "soft-20", "mixed-10"]
+assert all(all_seeds[arm, metric] == "helps" for arm in helped for metric in ("accuracy", "nll"))
+assert gains[helped].between(2.5, 4.5).all()
 assert means.loc["hard", "training_accuracy"] > 0.99
 assert means.loc["hard", "accuracy"] < 0.65
-assert gains[["soft-4", "soft-10", "soft-20", "mixed-10"]].between(0.025, 0.045).all()
-assert means.loc["tiny-hard", "training_accuracy"] < 0.7
-assert means["nll"].idxmin() == "short-hard"
-assert means.loc["short-hard", "calibration_error"] < 0.1
-assert means.loc["short-hard", "accuracy"] < means.loc["hard", "accuracy"]
-assert means.loc[["soft-4", "soft-10", "soft-20"], "agreement"].max() < 0.7
-assert stored["teacher_accuracy"].min() > 0.95
 certain = softened_probabilities(sweep.teacher_logits(seed)[0], temperature=1.0).amax(-1)  # on its training data
 assert certain.median() > 0.99
-print("soft targets at τ of 4, 10 or 20 help the large student, in accuracy and in NLL")
-print("they hurt the tiny student, in accuracy and in NLL")
-print("after a tenth of the epochs they have not helped yet, and NLL is worse")
+for arm in ("soft-1", "soft-2"):
+    assert (all_seeds[arm, "accuracy"], all_seeds[arm, "nll"]) == ("undecided", "helps")
+print("soft targets at τ of 4, 10 or 20, and 0.9 of them at 10, help, in accuracy and in NLL")
+print("at τ of 1 or 2: accuracy undecided, NLL better")
+
+# %% [markdown]
+# The tiny student, and the short runs:
+
+# %%
+assert all_seeds["tiny-soft", "accuracy"] == all_seeds["tiny-soft", "nll"] == "hurts"
+assert means.loc["tiny-soft", "training_accuracy"] < means.loc["tiny-hard", "training_accuracy"] < 0.7
+assert all_seeds["short-soft", "accuracy"] == "undecided"
+assert all_seeds["short-soft", "nll"] == "hurts"
+assert means["nll"].idxmin() == "short-hard"
+assert means.loc["short-hard", "accuracy"] < means.loc["hard", "accuracy"]
+print("soft targets at τ = 10 without labels hurt the tiny student, in accuracy and in NLL")
+print("after a tenth of the epochs: accuracy undecided, NLL worse")
 print("the best NLL of all belongs to the large student, hard labels, stopped early")
 
 # %% [markdown]
+# Would labels beside the teacher have saved it? Lesson 02 keeps runs of such a net (batches of 250, 100 epochs) with
+# 0.9 of soft targets at τ = 4, from three teachers of growing size:
+
+# %% tags=["nbval-ignore-output"]
+capacity = experiments.load("response_capacity")
+capacity = capacity[capacity["arm"].str.startswith("mlp-16 ")]
+report.comparison(
+    lab.compare(capacity, baseline="mlp-16 | no teacher", metric="accuracy"),
+    caption="a net of 16 units, 0.9 of soft targets at τ = 4; all 24 seeds",
+)
+
+# %%
+for metric in ("accuracy", "nll"):
+    better = metric == "accuracy"
+    found = report.verdicts(capacity, baseline="mlp-16 | no teacher", metric=metric, higher_is_better=better)
+    for arm, row in found.iterrows():
+        print(f"{arm:17} {metric:9} all seeds: {row.iloc[3]:9} (groups: {', '.join(row.iloc[:3])})")
+    assert not (found == "helps").any(axis=None)
+assert (found["all seeds"] == "hurts").all()
+print("NLL is worse with each of the three teachers; accuracy gains from none: yes")
+
+# %% [markdown]
+# And is the large student a copy of its teacher?
+
+# %%
+assert stored["teacher_accuracy"].min() > 0.95
+assert means.loc[TAUGHT["hard"], "agreement"].max() < 0.7
+assert (means.loc[TAUGHT["hard"], "agreement"] - means.loc[TAUGHT["hard"], "accuracy"]).abs().max() < 0.01
+print("the teacher is right on more than 95 of 100; the student agrees with it on fewer than 70: yes")
+
+# %% [markdown]
 # - **Helped:** the large student learns its 4,000 labels by heart (100 % on the training set, little more than 60 % on
-#   the test set). The teacher's probabilities are a smoother thing to learn, and it gains three to four points.
-# - **Did not help:** at τ = 1 the teacher is nearly certain on examples that it was trained on, so soft targets are
-#   nearly hard labels again. Accuracy is undecided there, in all three groups and over all seeds (at τ = 2 in two
-#   groups and over all), so we claim no gain.
-# - **Hurt:** the tiny student can't even fit the labels, so it has no [overfitting](GLOSSARY.md#overfitting) to cure. A
-#   likely reason for the loss: copying all of the teacher's probabilities takes [capacity](GLOSSARY.md#capacity) that
-#   it needs for being right.
-# - **A fair opponent:** [early stopping](GLOSSARY.md#early-stopping). Accuracy is lower after a tenth of the epochs,
-#   but the probabilities are better (NLL) than any long run's. If probabilities are what you need, look at NLL and
-#   calibration before you praise a teacher.
-# - **Far from the teacher:** the student agrees with it on two thirds of the test set, though the teacher is right on
-#   more than 95 %. This perceptron does not copy a convolution from 4,000 examples; it learns *better*, not *the same*.
+#   the test set). Soft targets at τ of 4, 10 or 20 gain it about three to four points.
+# - **Undecided:** at τ = 1 the teacher is nearly certain on the examples that it was trained on, so soft targets are
+#   nearly hard labels again. NLL gains; about accuracy at τ of 1 and 2 we claim nothing.
+# - **Hurt:** the tiny student can't even fit the labels, so it has no [overfitting](GLOSSARY.md#overfitting) to cure.
+#   A likely reason for the loss: copying all of the teacher's probabilities takes [capacity](GLOSSARY.md#capacity) that
+#   it needs for being right; on its training set, too, it is right less often. With a tenth of labels, at τ = 4, such a
+#   net has a worse NLL with each of three teachers, and less accuracy with two of them; with the third that is
+#   undecided. *Scope:* one net of 16 units on one data set.
+# - **A fair opponent:** [early stopping](GLOSSARY.md#early-stopping), here after a tenth of the epochs. Accuracy is
+#   lower than that of a long run, NLL better than in every other arm. If probabilities are what you need, look at NLL
+#   and calibration before you praise a teacher.
+# - **No copy:** the large student agrees with its teacher about as often as it is right, and no more, soft targets or
+#   not.
 #
 # ## 7. Move it yourself
 #
-# The image of section 1, its softened probabilities, and a slider. Where does the rival appear? When are all classes
-# equal?
+# The image of section 1, its softened probabilities, and a slider. From which temperature on can you see a rival? Are
+# all classes equal at 20?
+#
+# <details><summary>Answer</summary>The first rival shows near τ = 1 or below. At 20 the bars still differ, in the same
+# order: they become equal as τ grows without end.</details>
 
 # %%
 widgets.temperature_explorer(test_logits[unsure], true_label=label, image=split.test_x[unsure])
@@ -545,11 +629,12 @@ lab.quiz("01")
 # ## 9. When to use soft targets, and when not
 #
 # **Use them** when the student is large enough to overfit its labels, training is long, and the teacher can be run on
-# the student's inputs; when labels are missing for inputs that you have (lesson 05). Start with `soft_weight` 0.9 and τ
-# = 4, and look at 2 to 20.
+# the student's inputs; or when a class is missing among its examples (section 5). Start with `soft_weight` 0.9 and τ =
+# 10, which helped here as did 4 and 20 without labels.
 #
-# **When not:** the student [underfits](GLOSSARY.md#underfitting); the budget is a few epochs; the teacher is certain of
-# everything (τ = 1 on its own training data); you need calibrated probabilities and have not measured them.
+# **When not:** the student [underfits](GLOSSARY.md#underfitting) (seen here on one net of 16 units, at two settings;
+# measure yours); the budget is a few epochs; the teacher is certain of everything (τ = 1 on its own training data); you
+# need calibrated probabilities and have not measured them.
 #
 # **Cost:** one forward pass of the teacher per input. If inputs are not augmented, compute its outputs once
 # (`lab.teacher_outputs`) and keep them with the inputs; with augmentation, both nets must see the same augmented

@@ -716,9 +716,10 @@ lab.quiz("11")
 #
 # **Use DistilBERT's recipe** when you have a large encoder and must serve a small one, above all its second point:
 # *start from every other layer* of what was pre-trained. It costs nothing. Then the teacher's outputs, computed once.
-# **Prune the vocabulary** where sentences come from one field. **Reverse KL or a mixture** when a small student writes
-# and must not ramble, **forward KL** when it must not leave anything out. **The fused loss** whenever the vocabulary is
-# large: it is exact.
+# **Prune the vocabulary** where sentences come from one field: what they never use goes for free (section 2), what
+# training never saw for little (section 5, in depth). **Reverse KL or a mixture** when a small student writes and must
+# not ramble, **forward KL** when it must not leave anything out. **The fused loss** whenever the vocabulary is large:
+# it is exact.
 #
 # **When not:** if a smaller pre-trained encoder exists, fine-tune it first, it is the baseline to beat; if labels are
 # many and training short, expect little from a teacher; if word counts are nearly as good, ship those. And don't report

@@ -258,23 +258,27 @@ report.figure(
     report.intervals(against, x_label="points against the teacher's traces, unchecked"),
     "answers only far below zero, as few unchecked near zero, checked traces and the algorithm's far above",
 )
+
+# %%
 verdicts = report.verdicts(recipe, baseline="the teacher's traces")
 for arm in ("checked traces", "the algorithm's traces", "answers only", "answers only, equal tokens"):
     print(f"{arm}: {report.tally(verdicts)[arm]}")
 assert (verdicts.loc[["checked traces", "the algorithm's traces"]] == "helps").all(axis=None)
 assert (verdicts.loc[["answers only", "answers only, equal tokens"]] == "hurts").all(axis=None)
 assert not (verdicts.loc["as few, unchecked"] == "helps").any()
+assert (means.loc[["answers only", "answers only, equal tokens"], "accuracy"] - 1 / 7).abs().max() < 0.02
+print("answers only stay at chance, one in seven, with as many tokens too: yes")
+
+# %%
 beyond = report.verdicts(recipe, baseline="the teacher itself")
 assert (beyond.loc["checked traces"] == "helps").all()
 perfect = report.verdicts(recipe, baseline="the algorithm's traces")
 assert (perfect.loc["checked traces"] == "hurts").all()
-assert (means.loc[["answers only", "answers only, equal tokens"], "accuracy"] - 1 / 7).abs().max() < 0.02
 copied = recipe.pivot_table("slips", "seed", "arm")
 assert (copied["the teacher's traces"] - copied["the teacher itself"]).abs().mean() < 0.05
 assert copied["checked traces"].max() < 0.1
 print("the checked student is better than the teacher that wrote its texts: yes")
 print("unchecked, the student slips as often as its teacher, to five points; checked, hardly ever: yes")
-print("answers only stay at chance, one in seven, with as many tokens too: yes")
 
 # %% [markdown]
 # **Seen.** *Steps are what is learned*: with answers alone a student stays at chance, with as many tokens too. *A
@@ -303,23 +307,33 @@ print("answers only stay at chance, one in seven, with as many tokens too: yes")
 # log q, whose mean over q is zero, since probabilities add up to one:
 
 # %%
-log_p, leaf = (log_p.detach(), [table.clone().requires_grad_() for table in student_tables])
-weights = sequence_log_prob(markov_logits(*leaf, tokens), tokens).exp().detach()
+log_p, leaf = log_p.detach(), [table.clone().requires_grad_() for table in student_tables]
+log_q = sequence_log_prob(markov_logits(*leaf, tokens), tokens)
+reverse = (log_q.exp() * (log_q - log_p)).sum()
+exact = torch.autograd.grad(reverse, leaf)
+largest = max(part.abs().max().item() for part in exact)
+print(f"KL(Q‖P) counted out: {reverse.item():.3f} nats; largest entry of its gradient: {largest:.3f}")
+
+# %% [markdown]
+# Two losses of one drawn text, row `n` of `tokens`; the mean of each one's gradient over all that the student can draw:
+
+# %%
 losses = {
     "log-ratio, differentiated as it stands": lambda z, row, n: (sequence_log_prob(z, row) - log_p[n]).sum(),
     "on_policy_loss": lambda z, row, n: on_policy_loss(z, teacher_logits[n : n + 1], row, num_tokens=1),
 }
-log_q = sequence_log_prob(markov_logits(*leaf, tokens), tokens)
-exact = torch.autograd.grad((log_q.exp() * (log_q - log_p)).sum(), leaf)
+averages = {name: [torch.zeros_like(table) for table in leaf] for name in losses}
 for name, loss in losses.items():
-    mean = [torch.zeros_like(table) for table in leaf]
-    for n, weight in enumerate(weights):
+    for n, weight in enumerate(log_q.detach().exp()):
         row = tokens[n : n + 1]
-        for total, part in zip(mean, torch.autograd.grad(loss(markov_logits(*leaf, row), row, n), leaf), strict=True):
+        gradient = torch.autograd.grad(loss(markov_logits(*leaf, row), row, n), leaf)
+        for total, part in zip(averages[name], gradient, strict=True):
             total += weight * part
-    size, apart = (
-        max(float(t.abs().max()) for t in side) for side in (mean, [a - b for a, b in zip(mean, exact, strict=True)])
-    )
+
+# %%
+for name, mean in averages.items():
+    size = max(part.abs().max().item() for part in mean)
+    apart = max((part - other).abs().max().item() for part, other in zip(mean, exact, strict=True))
     print(f"{name}: largest entry of the mean gradient {size:.3f}; off the exact one by {apart:.3f}")
 
 # %% [markdown]

@@ -642,8 +642,8 @@ report.figure(
 # %% [markdown]
 # ## 7. What to do about the gap
 #
-# It has a history. Cho and Hariharan (2019) saw that better teachers need not make better students, and stopped the
-# teacher's training early. Mirzadeh et al. (2020) put an **assistant** of middle size between them. Beyer et al.
+# The gap has a history. Cho and Hariharan (2019) saw that better teachers need not make better students, and stopped
+# the teacher's training early. Mirzadeh et al. (2020) put an **assistant** of middle size between them. Beyer et al.
 # ([2022](https://arxiv.org/abs/2106.05237)) answered that students were just not trained long enough ([lesson
 # 02](02_response_based.ipynb)). We try all three: students of width 17 and 60, on 3,000 signals, on 30,000, and on
 # 3,000 seen ten times, as long as 30,000 take; 24 seeds. The measure is accuracy, the margin 1 point.

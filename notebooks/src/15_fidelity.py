@@ -25,6 +25,7 @@
 # %% tags=["setup"]
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from kdref import lab
 from kdref.fidelity import (
@@ -46,6 +47,7 @@ from kdref.lab.experiments import (
 from kdref.lab.experiments._wrong_losses import PROPERTIES, right_loss
 from kdref.lab.report import style
 from kdref.lab.widgets.fidelity import overlap_explorer, overlap_figure
+from kdref.response import dist_loss, nontarget_class_divergence, target_class_divergence
 
 lab.setup()
 BASE_SEED = lab.base_seed()
@@ -347,7 +349,7 @@ print("two views: the ensemble helps, and whom it teaches; a single teacher is n
 print("one view: the ensemble's student gains nothing: yes")
 
 # %% [markdown]
-# *Against it:* the world is made for the explanation. On ordinary data single teachers help too (lessons 01 and 08),
+# *Against it:* the world is made for the explanation. On ordinary data single teachers help too (lessons 01 and 02),
 # and whether images have views in this sense is not settled.
 #
 # **Regularisation.** Soft targets keep a student from being sure: so does [label
@@ -385,7 +387,7 @@ print(
 # ## 5. The museum
 #
 # Each function of this project is tested against wrong versions of itself: bugs that other projects published, and the
-# likeliest slips. This is the whole museum, by topic:
+# likeliest slips. This is the whole [museum](GLOSSARY.md#museum), by topic:
 
 # %%
 museum = pd.read_csv(data.data_folder() / "museum.csv")
@@ -403,6 +405,53 @@ for name in ("soft targets", "response", "feature", "relation", "language", "tra
     print(
         f"{row['replaces']}: {row['what is wrong']}\n    seen in {row['seen in']}\n    noticed by {row['noticed by']}"
     )
+
+# %% [markdown]
+# **Three of them, live**, from losses of [lesson 02](02_response_based.ipynb). *The logarithm of a softmax:* the
+# published code of decoupled distillation adds probabilities, then takes the log. A probability that
+# [underflows](GLOSSARY.md#underflow) to 0 has the logarithm −∞, and the gradient is lost. In float32, for student
+# logits (s, 0, −s) and teacher logits half as large:
+
+# %%
+first = torch.tensor([0])
+for size in (1.0, 20.0, 60.0, 200.0):
+    s = torch.tensor([[size, 0.0, -size]], requires_grad=True)
+    t = s.detach() / 2
+    q, p = (torch.stack([x[0, 0], x[0, 1:].sum()]) for x in (s.softmax(-1), t.softmax(-1)))
+    published = (p * (p.log() - q.log())).sum()
+    ours = target_class_divergence(s, t, first).sum()
+    finite = [bool(torch.autograd.grad(loss, s)[0].isfinite().all()) for loss in (published, ours)]
+    print(f"s = {size:3.0f}: published {published:.4f}, gradient finite {finite[0]!s:5}; ours {ours:.4f}, {finite[1]}")
+assert finite == [False, True]
+
+# %% [markdown]
+# *A mask of −1000:* to leave the target out, the same code subtracts 1,000 from its logit. A target of 10,000 is still
+# the largest, and the divergence of the others, whose logits differ by 2, silently becomes 0.
+
+# %%
+s, t = torch.tensor([[10_000.0, 0.0, 2.0]]), torch.tensor([[10_000.0, 2.0, 0.0]])
+mask = torch.tensor([[1000.0, 0.0, 0.0]])
+published = F.kl_div((s - mask).log_softmax(-1), (t - mask).softmax(-1), reduction="batchmean")
+print(f"published {published:.3f}, ours {nontarget_class_divergence(s, t, first).item():.3f}")
+
+# %% [markdown]
+# *A sign:* DIST minimises one minus a correlation. A published variant (torchdistill's DIST+) *adds* the correlation in
+# one of its terms, and its test compared the loss with a number that the code itself had made. The same sign in the
+# term by class, 50 steps of gradient descent on the student's logits:
+
+# %%
+index = torch.arange(32, dtype=torch.float64).reshape(8, 4)
+t, start = 3 * torch.sin(index**2 % 11), torch.sin(2.1 * index)
+after = {}
+for sign in (1, -1):
+    z = start.clone().requires_grad_()
+    for _ in range(50):
+        loss = dist_loss(z, t, intra_weight=0.0) + sign * dist_loss(z, t, inter_weight=0.0)
+        z.data -= 5 * torch.autograd.grad(loss, z)[0]
+    after[sign] = 1 - dist_loss(z, t, inter_weight=0.0).item()
+before = 1 - dist_loss(start, t, inter_weight=0.0).item()
+assert after[1] > 0.9 > before > after[-1]
+print(f"correlation by class: before {before:.1f}; after, right sign {after[1]:.1f}, wrong sign {after[-1]:.1f}")
 
 # %% [markdown]
 # What they have in common: the loss falls, the student learns *something*, and no error is raised. So look at

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import models
+from torchvision.transforms import v2
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "distill_your_model.py"
 COLOURS = {"blue": (20, 40, 200), "red": (200, 30, 20)}
@@ -63,7 +64,7 @@ def test_a_teacher_from_a_file_is_not_trained_and_val_is_used(
     torch.save(weights, tmp_path / "teacher.pt")
     calls = []
 
-    def train(model: torch.nn.Module, data: object, options: object, teacher: torch.nn.Module | None = None) -> None:
+    def train(model: torch.nn.Module, data: object, options: object, teacher: object = None, part: str = "") -> None:
         if isinstance(data, list):
             return  # the rehearsal on noise
         calls.append((model, teacher, {name: value.clone() for name, value in model.state_dict().items()}, len(data)))
@@ -96,6 +97,7 @@ def test_both_students_meet_the_same_crops_and_the_teacher_sees_them_too(example
     options = example.argparse.Namespace(
         device=torch.device("cpu"), batch_size=4, epochs=2, workers=0, soft_weight=0.9, temperature=4.0
     )
+    options.mix, options.checkpoints = v2.Identity(), "none"
     alone, distilled, teacher = Watched(), Watched(), Watched().requires_grad_(False)
     example.train(alone, data, options)
     example.train(distilled, data, options, teacher)
@@ -112,7 +114,7 @@ def untrained(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]
     """The lengths of what is trained on, but for the rehearsal on noise; nothing is trained for real."""
     train, lengths = example.train, []
 
-    def spy(model: torch.nn.Module, data: object, options: object, teacher: torch.nn.Module | None = None) -> None:
+    def spy(model: torch.nn.Module, data: object, options: object, teacher: object = None, part: str = "") -> None:
         if isinstance(data, list):
             train(model, data, options, teacher)
         else:
@@ -181,7 +183,7 @@ def test_auxiliary_heads_are_left_out(
     changed = []
     train = example.train
 
-    def spy(model: torch.nn.Module, *others: object) -> None:
+    def spy(model: torch.nn.Module, *others: object, part: str = "") -> None:
         before = {name: tensor.clone() for name, tensor in model.named_parameters()}
         train(model, *others)
         changed.append(
@@ -211,6 +213,9 @@ def test_auxiliary_heads_are_left_out(
         (["--device", "toaster"], "device string: toaster"),
         (["--teacher", "resnet_of_mine"], "Unknown model resnet_of_mine"),
         (["--weights", "of_mine"], "of_mine"),
+        (["--student", "timm/resnet18"], "No module named 'timm'"),
+        (["--mixup", "0.2", "--stored", "kept"], "--mixup makes new images, of which --stored outputs say nothing"),
+        (["--mixup", "-1"], "invalid values"),
         (["--teacher-weights", "no_such_file.pt"], r"no_such_file\.pt"),
         (["--teacher-weights", "damaged.pt"], r"damaged\.pt holds no weights of squeezenet1_1"),
         (["--teacher-weights", "empty.pt"], r"empty\.pt holds no weights of squeezenet1_1"),

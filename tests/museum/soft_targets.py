@@ -139,7 +139,7 @@ def teacher_on_both_sides(
 
 @exhibit(
     replaces=KL,
-    seen_in="megvii-research/mdistiller #60 and its copies",
+    seen_in="PITFALLS 15: log and softmax one after the other (yzd-v/cls_KD #13)",
     killed_by=("heart/test_soft_targets.py::test_extreme_logits_stay_finite[10000.0]",),
 )
 def log_of_softmax(

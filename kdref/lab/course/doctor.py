@@ -25,6 +25,7 @@ OLDEST_TORCH = (2, 9)
 PACKAGES = [  # what pyproject.toml calls kdref[lab]; a test holds the two together
     *("torchvision", "jupyterlab", "matplotlib", "ipywidgets", "anywidget", "jupytext", "nbclient", "numpy"),
     *("scipy", "pandas", "torchmetrics", "scikit-learn", "joblib", "tqdm", "psutil", "safetensors", "filelock"),
+    "lightning-fabric",
 ]
 BENCHMARK_SECONDS = 5.0
 GIGABYTE = 1e9

@@ -47,12 +47,20 @@ class RowTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images ``(B, 1, H, W)`` to logits, scores, attention and values, the last three head by head."""
-        tokens = self.embed(images.squeeze(1)) + self.position  # (B, H, width)
-        queries, keys, values = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=-1)
-        )
+        tokens, queries, keys, values = self.project(images)
         scores = queries @ keys.mT / math.sqrt(queries.shape[-1])
         attention = scores.softmax(dim=-1)
-        mixed = self.out((attention @ values).transpose(1, 2).flatten(2))
-        logits = self.classifier((tokens + mixed).relu().mean(dim=1))
+        logits = self.answer(tokens, attention, values)
         return {"logits": logits, "scores": scores, "attention": attention, "values": values}
+
+    def project(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images to tokens ``(B, H, width)``; to queries, keys, values ``(B, heads, H, width/heads)``."""
+        tokens = self.embed(images.squeeze(1)) + self.position
+        parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=-1))
+        return tokens, *parts
+
+    def answer(self, tokens: Tensor, attention: Tensor, values: Tensor) -> Tensor:
+        """Logits ``(B, C)`` from any attention ``(B, heads, H, H)``, the model's own or another."""
+        mixed = self.out((attention @ values).transpose(1, 2).flatten(2))
+        logits: Tensor = self.classifier((tokens + mixed).relu().mean(dim=1))
+        return logits

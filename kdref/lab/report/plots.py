@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
-from kdref.lab.report.style import COLORS, HATCHES, MARKERS, SEQUENTIAL, new_figure, percent_axis
+from kdref.lab.report.style import COLORS, DIVERGING, HATCHES, MARKERS, SEQUENTIAL, new_figure, percent_axis
 from kdref.lab.report.tables import widened
 
 __all__ = ["bars", "curve", "examples", "grid", "intervals", "matrix"]
@@ -187,6 +187,7 @@ def grid(
     width: float = 8,
     limits: tuple[float, float] | None = None,
     decimals: int = 2,
+    differences: bool = False,
 ) -> Figure:
     """Draw a table of numbers as a heat map, every value written in its cell.
 
@@ -199,15 +200,21 @@ def grid(
         width: Inches.
         limits: What the lightest and the darkest colour stand for, where pictures are to be compared.
         decimals: Of values that are not shown in per cent.
+        differences: Values may be of both signs: red below zero, white at zero, blue above, and the sign is written.
     """
     low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+    if differences:
+        high = max(abs(low), abs(high)) or 1.0
+        low = -high
     with new_figure(width, 1.2 + 0.62 * len(values)) as (figure, (ax,)):
-        ax.imshow(values.to_numpy(), cmap=SEQUENTIAL, aspect="auto", vmin=low, vmax=high)
+        ax.imshow(values.to_numpy(), cmap=DIVERGING if differences else SEQUENTIAL, aspect="auto", vmin=low, vmax=high)
         ax.set_xticks(range(values.shape[1]), [f"{name}" for name in values.columns])
         ax.set_yticks(range(values.shape[0]), [f"{name}" for name in values.index])
         for (row, column), value in np.ndenumerate(values.to_numpy()):
-            color = "white" if value > low + 0.6 * (high - low) else "black"
-            text = f"{100 * value:.1f} %" if percent else f"{value:.{decimals}f}"
+            dark = abs(value) > 0.6 * high if differences else value > low + 0.6 * (high - low)
+            color = "white" if dark else "black"
+            sign = "+" if differences else ""
+            text = f"{100 * value:{sign}.1f} %" if percent else f"{value:{sign}.{decimals}f}"
             ax.text(column, row, text, ha="center", va="center", color=color, fontsize=12)
         ax.grid(False)
         ax.tick_params(length=0)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-__all__ = ["COLORS", "MARKERS", "SEQUENTIAL", "new_figure", "percent_axis"]
+__all__ = ["COLORS", "DIVERGING", "MARKERS", "SEQUENTIAL", "new_figure", "percent_axis"]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette without its yellow, which is too pale for lines on white."""
@@ -25,6 +25,9 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 
 SEQUENTIAL = "Blues"
 """Colour map of magnitudes: one hue from light to dark, which no eye can confuse; zero is nearly white."""
+
+DIVERGING = "RdBu"
+"""Colour map of differences: red below zero, white at zero, blue above; told apart by the colour-blind too."""
 
 _RC: Any = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib, so text has the same width everywhere

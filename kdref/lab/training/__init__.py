@@ -1,1 +1,1 @@
-"""Training and measuring: loop, batches, paired seeds, session, measurements, attack, activations of a network."""
+"""Training and measuring: loop, batches, seeds, session, measures, attack, activations; processes, stored outputs."""

@@ -16,11 +16,12 @@ import ipywidgets
 import torch
 import traitlets
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from kdref.lab.widgets.panel import Panel
 
-__all__ = ["CORNERS", "Triangle", "draw_triangle", "start_positions", "triangle_explorer"]
+__all__ = ["CORNERS", "Triangle", "draw_tables", "draw_triangles", "start_positions", "triangle_explorer"]
 
 CORNERS = ("A", "B", "C")
 _REACH = 4.0  # of both coordinates
@@ -177,7 +178,22 @@ def start_positions(teacher: Tensor) -> dict[str, Tensor]:
     }
 
 
-def draw_triangle(ax: Axes, teacher: Tensor, student: Tensor) -> None:
+def draw_triangles(
+    teacher: Tensor, students: Mapping[str, Tensor], losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
+) -> Figure:
+    """Six triangles of a student beside the teacher's, each under its name and its losses."""
+    from kdref.lab.report import style
+
+    with style.new_figure(11, 7.4, rows=2, columns=3) as (figure, axes):
+        for ax, (name, corners) in zip(axes, students.items(), strict=True):
+            _draw_triangle(ax, teacher, corners)
+            said = ", ".join(f"{loss(corners, teacher):.3f}" for loss in losses.values())
+            ax.set_title(f"{name}: {said}", fontsize=10)
+        axes[0].legend(loc="lower right")
+    return figure
+
+
+def _draw_triangle(ax: Axes, teacher: Tensor, student: Tensor) -> None:
     """Draw the teacher's triangle, dashed, and the student's, with their corners named.
 
     Args:
@@ -199,6 +215,31 @@ def draw_triangle(ax: Axes, teacher: Tensor, student: Tensor) -> None:
             ax.annotate(letter, (x, y), xytext=place, textcoords="offset points", color=color)
     ax.set(xlim=(-_REACH - 0.5, _REACH + 0.5), ylim=(-_REACH - 0.5, _REACH + 0.5), aspect="equal")
     ax.set(xlabel="feature 1", ylabel="feature 2")
+
+
+def draw_tables(teacher: Tensor, students: Mapping[str, Tensor]) -> Figure:
+    """Tables of distances, a row of three for each state of the student: the teacher's, its own, the difference.
+
+    Args:
+        teacher: Distances of examples sorted by class, equally many of ten classes, in units of their mean.
+        students: By state, as in "before" and "after", the same for the student.
+    """
+    from kdref.lab.report import style
+
+    size = len(teacher) // 10
+    middles = range(size // 2, len(teacher), size)
+    with style.new_figure(11, 3.6 * len(students), rows=len(students), columns=3) as (figure, axes):
+        for row, (when, own) in enumerate(students.items()):
+            panels = {"teacher": teacher, f"student {when}": own, "difference": (own - teacher).abs()}
+            for ax, (title, table) in zip(axes[3 * row : 3 * row + 3], panels.items(), strict=True):
+                picture = ax.imshow(table.numpy(), cmap=style.SEQUENTIAL, vmin=0, vmax=1.8)
+                ax.set(title=title, xlabel="example, by class")
+                ax.set_xticks(middles, list("0123456789"))
+                ax.set_yticks(middles, list("0123456789"))
+                ax.grid(False)
+            axes[3 * row].set_ylabel("example, by class")
+        figure.colorbar(picture, ax=axes, label="distance, in units of the mean", shrink=0.7)
+    return figure
 
 
 def triangle_explorer(teacher: Tensor, losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]]) -> Panel:

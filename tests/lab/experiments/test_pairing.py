@@ -21,13 +21,18 @@ KEPT = ("chosen", "parts", "windows")  # caches of stored settings and of data: 
 EXPERIMENTS = (
     "soft_targets_temperature",
     "response_losses",
+    "response_decay",
     "response_patience",
     "response_consistency",
     "response_teachers",
     "response_capacity",
     "response_balance",
     "relation_few_labels",
+    "relation_labels",
+    "relation_retrieval",
     "adversarial_features",
+    "attention_maps",
+    "attention_tokens",
     "self_distillation_labels",
     "self_distillation_sharp",
 )

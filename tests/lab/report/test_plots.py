@@ -103,6 +103,21 @@ def test_grid_writes_every_value_where_it_stands() -> None:
     ]
 
 
+def test_grid_of_differences_is_white_at_zero_and_writes_the_sign() -> None:
+    values = pd.DataFrame([[0.1, 0.0], [-0.4, 0.3]], index=["a", "b"], columns=["1", "2"])
+    ax = report.grid(values, x_label="", y_label="", differences=True).axes[0]
+    image = ax.images[0]
+    assert image.get_clim() == (-0.4, 0.4)
+    red, _, blue, _ = image.cmap(image.norm(-0.4))
+    assert red > blue
+    red, _, blue, _ = image.cmap(image.norm(0.4))
+    assert blue > red
+    assert min(image.cmap(image.norm(0.0))[:3]) > 0.95
+    assert [text.get_text() for text in ax.texts] == ["+0.10", "+0.00", "-0.40", "+0.30"]
+    assert [text.get_color() for text in ax.texts] == ["black", "black", "white", "white"]
+    assert report.grid(values * 0, x_label="", y_label="", differences=True).axes[0].images[0].get_clim() == (-1, 1)
+
+
 def test_bars_are_told_apart_by_colour_and_hatching() -> None:
     ax = report.bars({"τ = 1": torch.tensor([0.9, 0.1]), "τ = 4": [0.6, 0.4]}, names=["a", "b"]).axes[0]
     assert [patch.get_height() for patch in ax.patches] == pytest.approx([0.9, 0.1, 0.6, 0.4])

@@ -9,7 +9,14 @@ import traitlets
 from torch import Tensor
 
 from kdref.lab.widgets import Panel
-from kdref.lab.widgets.relation import CORNERS, Triangle, start_positions, triangle_explorer
+from kdref.lab.widgets.relation import (
+    CORNERS,
+    Triangle,
+    draw_tables,
+    draw_triangles,
+    start_positions,
+    triangle_explorer,
+)
 from kdref.relation import rkd_angle_loss, rkd_distance_loss
 
 TEACHER = torch.tensor([[-2.0, -1.0], [2.0, -1.0], [-2.0, 2.0]])  # sides 4, 5 and 3
@@ -142,3 +149,19 @@ def test_what_the_browser_reads_is_what_it_is_sent() -> None:
     assert {one or other for one, other in read} == {"teacher", "reach", "colors", "corners", "text"}
     sent = triangle_explorer(TEACHER, LOSSES).children[-1].get_state()
     assert {"teacher", "reach", "colors", "corners", "text", "_esm", "_css"} <= set(sent)
+
+
+def test_each_state_of_the_student_gets_a_row_of_tables() -> None:
+    teacher = torch.ones(20, 20)
+    figure = draw_tables(teacher, {"before": 3 * teacher, "after": teacher})
+    panels = [ax for ax in figure.axes if ax.images]
+    titles = ["teacher", "student before", "difference", "teacher", "student after", "difference"]
+    assert [ax.get_title(loc="left") for ax in panels] == titles
+    assert [float(ax.images[0].get_array().mean()) for ax in panels] == [1, 3, 2, 1, 1, 0]
+
+
+def test_triangles_stand_under_their_losses() -> None:
+    starts = dict(list(start_positions(TEACHER).items())[1:])
+    titles = [ax.get_title(loc="left") for ax in draw_triangles(TEACHER, starts, LOSSES).axes]
+    assert [title.split(":")[0] for title in titles] == list(starts)
+    assert [title.endswith(": 0.000, 0.000") for title in titles] == [True] * 4 + [False] * 2

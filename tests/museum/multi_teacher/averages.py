@@ -211,7 +211,7 @@ def reversed_divergence(
 
 @exhibit(
     replaces=LOSS,
-    seen_in="PITFALLS 15 (mdistiller #60), and Rorozhl/CA-MKD's entropy",
+    seen_in="PITFALLS 15, and Rorozhl/CA-MKD's entropy",
     killed_by=killed_by("extreme_logits_stay_finite[10000.0]"),
 )
 def log_of_softmax(

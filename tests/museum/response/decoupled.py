@@ -25,7 +25,7 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
 
 @exhibit(
     replaces=TARGET,
-    seen_in="megvii-research/mdistiller DKD and its copies (#60)",
+    seen_in="megvii-research/mdistiller, DKD.py, and its copies: torch.log of summed softmax probabilities",
     killed_by=(
         "heart/response/test_decoupled.py::test_extreme_logits_stay_finite[60.0]",
         "heart/response/test_decoupled.py::test_extreme_logits_stay_finite[10000.0]",

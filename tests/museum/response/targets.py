@@ -119,7 +119,7 @@ def softened_student(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 @exhibit(
     replaces=HARD,
-    seen_in="megvii-research/mdistiller #60 and its copies",
+    seen_in="PITFALLS 15: log and softmax one after the other (yzd-v/cls_KD #13)",
     killed_by=("heart/response/test_targets.py::test_extreme_logits_stay_finite[10000.0]",),
 )
 def log_of_softmax(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

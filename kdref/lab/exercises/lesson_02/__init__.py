@@ -5,14 +5,12 @@ import torch
 from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import at_temperatures, calls, number
 from kdref.lab.exercises.lesson_02.answers import (
+    MATCHING_MISTAKES,
     NONTARGET_MISTAKES,
-    REPAIR_MISTAKES,
-    TARGET_MISTAKES,
     WEIGHT_MISTAKES,
+    my_logit_matching,
     my_nontarget_divergence,
-    my_target_divergence,
     my_weights,
-    repaired,
 )
 
 __all__ = ["EXERCISES", "QUIZ"]
@@ -26,18 +24,19 @@ _LESS_SURE = torch.tensor([[9000.0, 3.0, 0.0, -10000.0]])
 
 EXERCISES: dict[str, Exercise] = {
     "02.1": Exercise(
-        title="The target part",
-        hint="Never compute 1 - q. Which sum of exponentials is it?",
-        further="log q of the label is one entry of F.log_softmax; log(1 - q) is the logsumexp of all other entries.",
+        title="Logits against logits",
+        hint="Which of the two means is over an example's classes, and which over the examples?",
+        further="Take each example's mean off, on both sides: z - z.mean(dim=-1, keepdim=True). What is left is one "
+        "mean over all B · C squares, and a half.",
         differs=calls(
             {
-                **_TWO_EXAMPLES,
-                "very large logits": (_SURE, -_SURE, torch.tensor([0]), 1.0),
+                "three examples": (torch.cat([_STUDENT, _TEACHER[:1]]), torch.cat([_TEACHER, _STUDENT[1:]])),
+                "a teacher that is shifted": (_STUDENT, _TEACHER + 5),
             }
         ),
-        solution=my_target_divergence,
-        mistakes=TARGET_MISTAKES,
-        remark="It compares how sure the two are of the label, and nothing else.",
+        solution=my_logit_matching,
+        mistakes=MATCHING_MISTAKES,
+        remark="It is what τ² KL tends to for large τ, so it needs no temperature.",
     ),
     "02.2": Exercise(
         title="The other classes among themselves",
@@ -55,15 +54,6 @@ EXERCISES: dict[str, Exercise] = {
         remark="Put the two together: KL = target part + (1 - p of the label) times this one.",
     ),
     "02.3": Exercise(
-        title="Find the bugs in a published loss",
-        hint="Compute p at temperature 1. Is it 0.9 for the label?",
-        further="There are two. What does softmax expect, probabilities or logits? And what does the mean divide by?",
-        differs=calls(at_temperatures("two examples", _STUDENT, _LABELS)),
-        solution=repaired,
-        mistakes=REPAIR_MISTAKES,
-        remark="At temperature 20 and 100 classes the published teacher gave its label 0.0105: it knew nothing.",
-    ),
-    "02.4": Exercise(
         title="Predict what standardising does to two classes",
         hint="Softmax of two scores a and b is 1 / (1 + exp(b - a)).",
         further="Two numbers a and b have the mean (a + b)/2. How far is each from it, in their own standard "
@@ -87,7 +77,7 @@ EXERCISES: dict[str, Exercise] = {
         },
         remark="The same for logits (8, 2) and (0.01, 0): with two classes only the order is left to learn.",
     ),
-    "02.5": Exercise(
+    "02.4": Exercise(
         title="Design: amplify only a teacher who is right",
         hint="Section 1 says what that weight is.",
         further="torch.where takes a condition per example, a number, and a tensor of shape (B,).",
@@ -123,7 +113,7 @@ QUIZ = (
         "You train with random crops. Which teacher output goes with a cropped image?",
         {
             "The teacher's output on the same crop": "Consistency: both nets see the same input.",
-            "The cached output of the whole image": "It describes another input: worse here in every group of seeds.",
+            "The cached output of the whole image": "It describes another input: two points worse here.",
             "The output on a crop of its own": "Then the student is asked about one part and corrected about another.",
         },
         right="The teacher's output on the same crop",

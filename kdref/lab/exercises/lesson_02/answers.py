@@ -7,18 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdref.response import nontarget_class_divergence, target_class_divergence, virtual_teacher_logits
-from kdref.soft_targets import kl_divergence, soft_target_loss
+from kdref.lab.course.questions import Forms
+from kdref.lab.exercises import kept_finite
+from kdref.response import logit_matching_loss, nontarget_class_divergence
+from kdref.soft_targets import kl_divergence
 
 __all__ = [
+    "MATCHING_MISTAKES",
     "NONTARGET_MISTAKES",
-    "REPAIR_MISTAKES",
-    "TARGET_MISTAKES",
     "WEIGHT_MISTAKES",
+    "my_logit_matching",
     "my_nontarget_divergence",
-    "my_target_divergence",
     "my_weights",
-    "repaired",
 ]
 
 
@@ -30,45 +30,55 @@ def _pick(values: Tensor, labels: Tensor) -> Tensor:
     return values.gather(1, labels[:, None])[:, 0]
 
 
-def my_target_divergence(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def my_logit_matching(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """02.1."""
-    return target_class_divergence(student_logits, teacher_logits, labels, temperature=temperature)
+    return logit_matching_loss(student_logits, teacher_logits)
 
 
-def _first_term_only(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    q, p = (_pick(_softened(z, temperature), labels) for z in (s, t))
-    return p * (p / q).log()
+def _squares(s: Tensor, t: Tensor) -> Tensor:
+    return (s - t).square()
 
 
-def _two_terms(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    q, p = (_pick(_softened(z, temperature), labels) for z in (s, t))
-    return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+def _centred(logits: Tensor, dim: int = -1) -> Tensor:
+    return logits - logits.mean(dim=dim, keepdim=True)
 
 
-TARGET_MISTAKES: dict[str, tuple[Any, str]] = {
-    "the label's term alone": (
-        _first_term_only,
-        "a two-class question has two answers: add the term of 1 - p and 1 - q, or the sum can be negative.",
+MATCHING_MISTAKES: dict[str, tuple[Any, str]] = {
+    "raw logits": (
+        Forms(
+            lambda s, t: _squares(s, t).mean() / 2,
+            lambda s, t: _squares(s, t).mean(),
+            lambda s, t: _squares(s, t).sum(dim=-1).mean(),
+            lambda s, t: _squares(s, t).sum(dim=-1).mean() / 2,
+        ),
+        "a number added to all of an example's logits changes no probability: take each example's mean off first.",
     ),
-    "the whole divergence": (
-        lambda s, t, labels, tau: kl_divergence(s, t, temperature=tau),
-        "that compares all classes. Here the wrong ones count only together.",
+    "the sum over classes": (
+        lambda s, t: my_logit_matching(s, t) * s.shape[-1],
+        "the formula divides by C as well as by 2.",
     ),
-    "the teacher's choice for the label": (
-        lambda s, t, labels, tau: my_target_divergence(s, t, t.argmax(dim=-1), tau),
-        "the second teacher is wrong, and the target is still the label.",
+    "the half forgotten": (
+        lambda s, t: my_logit_matching(s, t) * 2,
+        "the formula has a 2 below: with it this is what τ² KL tends to.",
     ),
-    "student and teacher swapped": (
-        lambda s, t, labels, tau: my_target_divergence(t, s, labels, tau),
-        "the expectation is under the teacher, as in every divergence of this course.",
+    "a sum over examples": (
+        lambda s, t: my_logit_matching(s, t) * len(s),
+        "a loss is the mean over examples.",
     ),
-    "the temperature forgotten": (
-        lambda s, t, labels, tau: my_target_divergence(s, t, labels, 1.0),
-        "divide both logits by it first.",
+    "centred over the batch": (
+        lambda s, t: _squares(_centred(s, 0), _centred(t, 0)).mean() / 2,
+        "a mean along axis 0 is a class's mean over examples. Each example's mean over its classes is asked for.",
     ),
-    "1 - q in floating point": (
-        _two_terms,
-        "where q rounds to 1, log(1 - q) is -inf. Take it from the other classes, with torch.logsumexp.",
+    "one side centred": (
+        Forms(
+            lambda s, t: _squares(_centred(s), t).mean() / 2,
+            lambda s, t: _squares(s, _centred(t)).mean() / 2,
+        ),
+        "both sides have a shift that softmax ignores.",
+    ),
+    "probabilities": (
+        lambda s, t: _squares(s.softmax(dim=-1), t.softmax(dim=-1)).mean() / 2,
+        "no softmax here: the logits themselves are compared.",
     ),
 }
 
@@ -87,6 +97,21 @@ def _masked(fill: float) -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
         target = F.one_hot(labels, s.shape[-1])
         s, t = ((z * (1 - target) if fill == 0 else z / temperature + fill * target) for z in (s, t))
         return kl_divergence(s, t, temperature=temperature if fill == 0 else 1.0)
+
+    return divergence
+
+
+def _masked_with_inf(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    target = F.one_hot(labels, s.shape[-1]).bool()
+    log_q, log_p = ((z / temperature).masked_fill(target, -torch.inf).log_softmax(dim=-1) for z in (s, t))
+    return F.kl_div(log_q, log_p.exp(), reduction="none").sum(dim=-1)
+
+
+def _own_log(log: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
+    def divergence(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        others = ~F.one_hot(labels, s.shape[-1]).bool()
+        q, p = (_softened(z[others].reshape(len(z), -1), temperature) for z in (s, t))
+        return (p * (log(p) - log(q))).sum(dim=-1)
 
     return divergence
 
@@ -110,6 +135,14 @@ NONTARGET_MISTAKES: dict[str, tuple[Any, str]] = {
         _masked(-1000.0),
         "10,000 less 1,000 is still the largest: a finite mask fails at some size. Leave the target out.",
     ),
+    "a mask of minus infinity": (
+        _masked_with_inf,
+        "0 times infinity is nan: the target's own term is p (log p - log q) at p = q = 0. Leave the column out.",
+    ),
+    "probabilities kept from 0": (
+        kept_finite(_own_log),
+        "a clamp hides the largest differences there are. Stay with log_softmax of the others' logits.",
+    ),
     "the factor 1 - p in front": (
         lambda s, t, labels, tau: (1 - _pick(_softened(t, tau), labels)) * my_nontarget_divergence(s, t, labels, tau),
         "that is what plain distillation does, and what decoupling undoes.",
@@ -121,42 +154,8 @@ NONTARGET_MISTAKES: dict[str, tuple[Any, str]] = {
 }
 
 
-def repaired(student_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """02.3."""
-    teacher = virtual_teacher_logits(labels, num_classes=student_logits.shape[-1], confidence=0.9)
-    return soft_target_loss(student_logits, teacher, temperature=temperature)
-
-
-def _probabilities(s: Tensor, labels: Tensor) -> Tensor:
-    return virtual_teacher_logits(labels, num_classes=s.shape[-1], confidence=0.9).exp()
-
-
-REPAIR_MISTAKES: dict[str, tuple[Any, str]] = {
-    "the function as it was published": (
-        lambda s, labels, tau: soft_target_loss(s, _probabilities(s, labels), temperature=tau) / s.shape[-1],
-        "print p at temperature 1, and compare the loss of one example with the sum that you write by hand.",
-    ),
-    "the teacher repaired, the mean not": (
-        lambda s, labels, tau: repaired(s, labels, tau) / s.shape[-1],
-        'reduction="mean" divides by the classes too: what is asked for is a sum over classes.',
-    ),
-    "the mean repaired, the teacher not": (
-        lambda s, labels, tau: soft_target_loss(s, _probabilities(s, labels), temperature=tau),
-        "at temperature 1 softmax must give back the teacher's probabilities. What must it be given for that?",
-    ),
-    "the factor τ² lost": (
-        lambda s, labels, tau: repaired(s, labels, tau) / tau**2,
-        "it was right, and it is gone.",
-    ),
-    "the softening lost": (
-        lambda s, labels, tau: soft_target_loss(s / tau, _probabilities(s, labels).log(), temperature=1.0) * tau**2,
-        "the teacher meets the temperature too, like any other teacher.",
-    ),
-}
-
-
 def my_weights(teacher_logits: Tensor, labels: Tensor, strength: float, temperature: float) -> Tensor:
-    """02.5."""
+    """02.4."""
     teacher_logits = teacher_logits.detach()
     return _if_right(teacher_logits, labels, strength, 1 - _pick(_softened(teacher_logits, temperature), labels))
 

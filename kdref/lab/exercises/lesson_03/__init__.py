@@ -36,7 +36,7 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "03.2": Exercise(
         title="The partial distance",
-        hint="Section 6 draws it. Which of its two curves has a flat part?",
+        hint="Section 5 draws it. Which of its two curves has a flat part?",
         further="target = max(teacher, margin); a boolean mask says where teacher <= 0 and student <= target.",
         differs=calls({"two examples of four channels": (_BEFORE_S, _BEFORE_T, _MARGIN)}),
         solution=my_partial_distance,

@@ -23,9 +23,11 @@ _NARROW = torch.tensor([[[[1.0, 0.0], [2.0, 1.0]]], [[[0.0, 3.0], [1.0, 0.0]]]])
 _LARGE = torch.tensor([[[1.0, -1.0, 2.0, 0.0], [1.0, -1.0, 0.0, 2.0], [0.0, 1.0, 3.0, 1.0], [0.0, 0.0, -1.0, 1.0]]])
 _LARGE = torch.stack([_LARGE, -0.5 * _LARGE.flip(-1) + 1])
 _VALUES = torch.tensor([[[1.0, 0.0, 2.0, -1.0], [0.0, 1.0, 1.0, 1.0], [2.0, -1.0, 0.0, 1.0]]])
+_VALUES = torch.cat([_VALUES, 1 - _VALUES.flip(1, 2)])  # two examples: one would not tell a sum from a mean
 _WIDE = torch.tensor(
     [[[1.0, 2.0, 0.0, -1.0, 1.0, 0.0, 1.0, 2.0], [0.0, 1.0, -1.0, 1.0, 2.0, 1.0, 0.0, 0.0], [1.0] * 4 + [-1.0] * 4]]
 )
+_WIDE = torch.cat([_WIDE, _WIDE.flip(1) - 1])
 
 EXERCISES: dict[str, Exercise] = {
     "04.1": Exercise(

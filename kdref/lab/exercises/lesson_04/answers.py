@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.attention import attention_map, attention_relation_divergence, attention_transfer_loss, value_relation
+from kdref.lab.course.questions import Forms
 
 __all__ = ["MAP_MISTAKES", "RELATION_MISTAKES", "TRANSFER_MISTAKES", "my_map", "my_relation_loss", "my_transfer"]
 
@@ -29,11 +30,18 @@ MAP_MISTAKES: dict[str, tuple[Any, str]] = {
         "its length must be 1 for every example, or the scales of two networks would be compared.",
     ),
     "divided by the sum": (
-        lambda a, power: F.normalize(a.abs().pow(power).sum(dim=1).flatten(1), dim=1, p=1),
+        Forms(
+            lambda a, power: F.normalize(a.abs().pow(power).sum(dim=1).flatten(1), dim=1, p=1),
+            lambda a, power: (q := a.abs().pow(power).sum(dim=1).flatten(1)) / q.sum(dim=1, keepdim=True),
+            lambda a, power: (q := a.abs().pow(power).sum(dim=1).flatten(1)) / q.sum(),
+        ),
         "length 1 means that the squares sum to 1.",
     ),
     "normalised over the batch": (
-        lambda a, power: F.normalize(a.abs().pow(power).sum(dim=1).flatten(1), dim=0),
+        Forms(
+            lambda a, power: F.normalize(a.abs().pow(power).sum(dim=1).flatten(1), dim=0),
+            lambda a, power: (q := a.abs().pow(power).sum(dim=1).flatten(1)) / q.norm(),
+        ),
         "each example by itself: a row of the result has length 1, not a column.",
     ),
     "zero divided by zero": (
@@ -80,6 +88,11 @@ def my_relation_loss(student_values: Tensor, teacher_values: Tensor, heads: int)
     """04.4."""
     q, p = (value_relation(_heads(v, heads)) for v in (student_values, teacher_values.detach()))
     return attention_relation_divergence(q, p).mean()
+
+
+def _divergence(student: Tensor, teacher: Tensor, heads: int, reduction: str) -> Tensor:
+    q, p = (value_relation(_heads(v, heads)) for v in (student, teacher.detach()))
+    return F.kl_div(q.log(), p, reduction=reduction)
 
 
 def _heads(values: Tensor, heads: int) -> Tensor:
@@ -129,5 +142,25 @@ RELATION_MISTAKES: dict[str, tuple[Any, str]] = {
     "the sum over heads": (
         lambda s, t, heads: my_relation_loss(s, t, heads) * heads,
         "the mean over heads, tokens and examples, so that the weight doesn't depend on the number of heads.",
+    ),
+    "the sum over examples": (
+        Forms(
+            lambda s, t, heads: my_relation_loss(s, t, heads) * len(s),
+            lambda s, t, heads: my_relation_loss(s, t, heads) * len(s) * heads,
+        ),
+        "attention_relation_divergence gives one number for each example: their mean.",
+    ),
+    "the sum over tokens": (
+        Forms(
+            lambda s, t, heads: _divergence(s, t, heads, "batchmean"),
+            lambda s, t, heads: _divergence(s, t, heads, "sum"),
+            lambda s, t, heads: my_relation_loss(s, t, heads) * s.shape[1],
+        ),
+        "sum over the keys of a row only; then the mean over rows, heads and examples. kl_div's batchmean divides by "
+        "the number of examples and by nothing else.",
+    ),
+    "the mean over keys": (
+        lambda s, t, heads: _divergence(s, t, heads, "mean"),
+        "a row is one distribution: its terms are summed, not averaged.",
     ),
 }

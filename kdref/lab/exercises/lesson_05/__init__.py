@@ -8,10 +8,12 @@ from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import at_temperatures, brief, calls
 from kdref.lab.exercises.lesson_05.answers import (
     CLASS_MISTAKES,
+    CRITIC_MISTAKES,
     DISTANCE_MISTAKES,
     NCE_MISTAKES,
     SIMILARITY_MISTAKES,
     my_class_aware_loss,
+    my_critic_loss,
     my_info_nce,
     my_relative_distances,
     my_similarity_loss,
@@ -25,6 +27,8 @@ _STUDENT = torch.tensor([[1.0, 2.0], [2.0, 1.0], [-1.0, 0.5], [0.5, 3.0]])
 _TEACHER = torch.tensor([[1.0, 0.0, 0.5], [0.0, 2.0, 1.0], [-1.0, 0.0, 1.0], [0.5, 1.0, -0.5]])
 _PARTNERS = torch.tensor([[2.0, 1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, 3.0]])
 _LABELS = torch.tensor([0, 1, 0, 2])
+_PARTNER = torch.tensor([0.9, 0.2, -0.4])
+_STRANGERS = torch.tensor([[0.1, -0.6, 0.5, 0.8], [0.0, 0.3, -0.2, 0.9], [0.7, -0.9, 0.4, 0.1]])
 _NAMES = {"RKD distance", "RKD angle", "SP", "CC", "PKT"}
 
 
@@ -71,21 +75,21 @@ EXERCISES: dict[str, Exercise] = {
         remark="Two columns on one side and three on the other: similarity matrices don't care.",
     ),
     "05.3": Exercise(
-        title="Predict what a shift changes",
+        title="Predict what a constant feature changes",
         hint="Where does the constant cancel?",
         further="Which are made of differences of examples, and which of products or cosines?",
         differs=_names_differ,
         solution={"SP", "CC", "PKT"},
         mistakes={
             "all of them": (_NAMES, "in the difference of two examples the constant cancels. Which use differences?"),
-            "none": (set(), "a cosine is an angle seen from the origin, and a shift moves the origin."),
+            "none": (set(), "a cosine is an angle seen from the origin, and the constant moves away from it."),
             "SP alone": ({"SP"}, "SP is made of products. What are the cosines of CC and PKT made of?"),
             "the other way round": (
                 {"RKD distance", "RKD angle"},
                 "those are the ones that stay: the constant cancels in each difference.",
             ),
         },
-        remark="Features after a ReLU are such a shift: none is negative, and no cosine is below 0.",
+        remark="It is a shift along a new axis. A ReLU does alike: no feature is negative, no cosine below 0.",
     ),
     "05.4": Exercise(
         title="Find your partner",
@@ -109,6 +113,20 @@ EXERCISES: dict[str, Exercise] = {
         solution=my_class_aware_loss,
         mistakes=CLASS_MISTAKES,
         remark="ContrastiveMemory does the same with its negatives when it is given labels.",
+    ),
+    "05.6": Exercise(
+        title="Partner or stranger",
+        hint="Write h as a sigmoid of cosine/τ minus a number. Then softplus gives both logarithms.",
+        further="h = σ(a) with a = cosine/τ - log(K·c); -log σ(a) is F.softplus(-a), -log(1 - σ(a)) is F.softplus(a).",
+        differs=calls(
+            {
+                "three examples, four negatives each": (_PARTNER, _STRANGERS, 0.5, 2.0),
+                "a small temperature": (_PARTNER, _STRANGERS, 0.005, 2.0),
+            }
+        ),
+        solution=my_critic_loss,
+        mistakes=CRITIC_MISTAKES,
+        remark="crd_loss is this sum with the student's rows as anchors, plus the same with the teacher's.",
     ),
 }
 

@@ -26,7 +26,7 @@ _TIMES = torch.arange(24.0).reshape(3, 8)
 EXERCISES: dict[str, Exercise] = {
     "07.1": Exercise(
         title="Labels where there are some, the teacher where there are none",
-        hint="Start from 0 * student_logits.sum(); add a term only where it has rows. soft_target_loss is imported.",
+        hint="Start from 0; add a term only where it has rows. soft_target_loss is imported.",
         further="F.cross_entropy has ignore_index=-100; for the teacher, index both logits with labels == -100.",
         differs=calls(
             {
@@ -49,6 +49,7 @@ EXERCISES: dict[str, Exercise] = {
         mistakes={
             "the share of pairs": (5 / 6, "that is the share that agree. From it subtract the share that disagree."),
             "Spearman's correlation": (0.8, "that correlates the ranks. Kendall's counts pairs."),
+            "not divided": (4.0, "divide by the number of pairs: an agreement is at most 1."),
             "half the classes": (0.5, "two classes stand where they did, but it is pairs that count."),
         },
         remark="One exchange of neighbours costs 2 of 6, whatever the logits: the agreement ignores how sure each is.",
@@ -87,8 +88,7 @@ QUIZ = (
             "The one that classifies better from its labels teaches": "A teacher has to know more than the student "
             "does, about things that the student's sensor can see too.",
             "The one with the larger network": "A large network with a poor sensor has nothing to say.",
-            "Both directions gain the same": "Here the reverse direction did not gain: the weaker sensor's mistakes "
-            "are learned too.",
+            "Both directions gain the same": "Here the weaker sensor, as the teacher, made the better one worse.",
         },
         right="The one that classifies better from its labels teaches",
     ),
