@@ -292,8 +292,9 @@ report.table(pd.DataFrame(rows), caption="what was tried, for this section (maps
 
 # %% [markdown]
 # Labels without decay (a weight of 0) and AT at 1 and 3 lie within about half a point: the curve is flat there, and the
-# choice of 1 says nothing, so three weights are reported as they are. Two seeds are few, and neighbours in a row differ
-# by chance. The 24 seeds take long, so they are stored. Here is a slice of them, computed anew:
+# choice of 1 says nothing, so three weights are reported as they are. Two seeds are few, and much
+# of what neighbours in a row differ by may be chance. The 24 seeds take long, so they are stored. Here is a slice of
+# them, computed anew:
 
 # %%
 stored = experiments.load("attention_maps")
