@@ -72,7 +72,7 @@ print(textwrap.fill("The clause behind a row, as in TERMS['llama3.1'].clause: " 
 
 # %% [markdown]
 # **This is no legal advice**, and all of it comes from *stored copies*: we saw no live page, and terms change. The
-# terms that forbid to compete do not say what competing is. Whether a model's outputs are protected at all, and
+# terms that forbid to compete do not say what competing is. Whether a model's outputs are protected, and
 # whether a student is a work made from its data, is for lawyers to say. DeepSeek-R1-Distill-Llama-8B does not begin
 # with "Llama": how the clause applies to it neither text says. The table leaves out, as others quote them: Llama's
 # licences do not hold for companies with more than 700 million users a month; OpenAI's [terms of
@@ -112,8 +112,7 @@ report.table(said)
 #
 # In small, with digits. A network has ten logits for the classes and ten more that mean nothing. The teacher learns
 # digits by the first ten. The student is shown *uniform noise* and imitates the *other* ten: it never sees a digit or a
-# class logit. Then we ask it for classes. In the code `classes(net)` looks at the first ten logits, `others(net)` at
-# the other ten, and `start` makes the student.
+# class logit. In the code `classes(net)` gives the first ten, `others(net)` the other ten, and `start` the student.
 
 # %%
 lab.show(provenance_subliminal.start)

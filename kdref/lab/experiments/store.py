@@ -50,9 +50,9 @@ class StoredRunsError(ValueError):
 
 
 def names() -> list[str]:
-    """Experiments there are: the modules of this folder that have arms."""
-    folder = Path(__file__).parent
-    return sorted(path.stem for path in folder.glob("*.py") if "\nARMS" in path.read_text(encoding="utf-8"))
+    """Experiments there are: the modules of this folder that have arms, but for those that others share."""
+    paths = Path(__file__).parent.glob("[!_]*.py")
+    return sorted(path.stem for path in paths if "\nARMS" in path.read_text(encoding="utf-8"))
 
 
 def wanted(name: str, base_seeds: Sequence[int] = BASE_SEEDS) -> list[Pair]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdref.lab.course.questions import Forms
 from kdref.soft_targets import soft_target_loss
 
 __all__ = ["INTERVAL_MISTAKES", "LOSS_MISTAKES", "PAIRED_MISTAKES", "lower_end", "my_loss", "paired"]
@@ -49,6 +50,21 @@ def _other_soft(soft: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[...
     return wrong
 
 
+def _reverse(s: Tensor, t: Tensor, temperature: float) -> Tensor:
+    return soft_target_loss(t, s, temperature=temperature)
+
+
+def _of_probabilities(s: Tensor, t: Tensor, temperature: float) -> Tensor:
+    q, p = (F.softmax(z / temperature, dim=-1) for z in (s, t))
+    return temperature**2 * F.kl_div(q, p, reduction="batchmean")
+
+
+def _softened_labels(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    rows = labels == -100
+    hard = F.cross_entropy(s[~rows] / temperature, labels[~rows]) if not rows.all() else 0 * s.sum()
+    return hard + soft_target_loss(s[rows], t[rows], temperature=temperature) if rows.any() else hard
+
+
 def _unsoftened_teacher(s: Tensor, t: Tensor, temperature: float) -> Tensor:
     log_q, log_p = F.log_softmax(s / temperature, dim=-1), F.log_softmax(t, dim=-1)
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
@@ -60,8 +76,16 @@ def _square_on_everything(s: Tensor, t: Tensor, labels: Tensor, temperature: flo
 
 LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
     "reverse KL": (
-        _other_soft(lambda s, t, tau: soft_target_loss(t, s, temperature=tau)),
+        lambda s, t, labels, tau: _other_soft(_reverse)(s, t, labels, tau).detach(),  # arguments swapped: none is left
         "KL(teacher ‖ student) is asked for: the expectation is over the teacher.",
+    ),
+    "kl_div of probabilities": (
+        _other_soft(_of_probabilities),
+        "kl_div wants log-probabilities of the student, and probabilities of the teacher.",
+    ),
+    "the temperature on the labels too": (
+        _softened_labels,
+        "labels are met at τ = 1, as the student will be used.",
     ),
     "the teacher without the temperature": (
         _other_soft(_unsoftened_teacher),
@@ -76,7 +100,12 @@ LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
         "τ² belongs to the teacher's term alone: the labels are met at τ = 1.",
     ),
     "the teacher on all rows": (
-        lambda s, t, labels, tau: _with_soft(s, t, labels, tau, torch.ones_like(labels, dtype=torch.bool)),
+        Forms(
+            lambda s, t, labels, tau: _with_soft(s, t, labels, tau, torch.ones_like(labels, dtype=torch.bool)),
+            lambda s, t, labels, tau: (
+                F.cross_entropy(s, labels, ignore_index=-100) + soft_target_loss(s, t, temperature=tau)
+            ),
+        ),
         "the teacher was trained on the labelled windows and is too sure there: ask it about the others only.",
     ),
     "means over the whole batch": (
@@ -147,6 +176,7 @@ def _gains(before: list[float], after: list[float]) -> Tensor:
 
 
 _QUANTILES = {3: 3.1824, 9: 2.2622}  # of Student's t, 0.975, by degrees of freedom
+_ONE_SIDED = {3: 2.3534, 9: 1.8331}  # 0.95
 
 
 def _lower(difference: Tensor, quantile: float, *, unbiased: bool = True, roots: bool = True) -> float:
@@ -169,6 +199,10 @@ INTERVAL_MISTAKES: dict[str, tuple[Any, str]] = {
     "1.96 for a few people": (
         lambda before, after: _lower(_gains(before, after), 1.96),
         "1.96 belongs to many observations. For n people use Student's t with n - 1 degrees of freedom.",
+    ),
+    "a quantile of 0.95": (
+        lambda before, after: _lower(_gains(before, after), _ONE_SIDED[len(before) - 1]),
+        "an interval of 95 % leaves 2.5 % on either side: the quantile is that of 0.975.",
     ),
     "spread, not error of the mean": (
         lambda before, after: _lower(_gains(before, after), _QUANTILES[len(before) - 1], roots=False),
