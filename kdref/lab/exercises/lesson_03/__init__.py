@@ -85,7 +85,8 @@ QUIZ = (
     Question(
         "A hint loss has fallen to a tenth. What does that say about the student's own features?",
         {
-            "Little: the regressor may have done it": "Measure the features themselves, by CKA or a linear probe.",
+            "Little: the regressor may have done it": "Measure the features themselves: CKA, or a linear probe, a linear "
+            "classifier trained on them.",
             "They are like the teacher's": "In section 3 a student that never learned had the lower loss.",
             "They are linear maps of the teacher's": "The other way round, if the regressor is linear and the loss 0.",
         },
@@ -105,7 +106,7 @@ QUIZ = (
         {
             "SimKD's projector and classifier": "They are the student's new head: count their parameters and time.",
             "FitNets' regressor": "It is thrown away after training.",
-            "FT's paraphraser and translator": "Both serve the loss alone.",
+            "FT's autoencoder": "It makes the factors that the loss compares, and serves the loss alone.",
         },
         right="SimKD's projector and classifier",
     ),
