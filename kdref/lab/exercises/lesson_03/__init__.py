@@ -85,8 +85,8 @@ QUIZ = (
     Question(
         "A hint loss has fallen to a tenth. What does that say about the student's own features?",
         {
-            "Little: the regressor may have done it": "Measure the features themselves: CKA, or a linear probe, a linear "
-            "classifier trained on them.",
+            "Little: the regressor may have done it": "Measure the features themselves: CKA, or a linear probe, that "
+            "is a linear classifier trained on them.",
             "They are like the teacher's": "In section 3 a student that never learned had the lower loss.",
             "They are linear maps of the teacher's": "The other way round, if the regressor is linear and the loss 0.",
         },
