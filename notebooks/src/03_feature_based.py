@@ -160,8 +160,8 @@ print("for resnet32x4 to resnet8x4, the sixth pair:", published.loc[5].to_dict()
 # %% [markdown]
 # So a plain hint mostly helps against *no teacher*, and mostly falls short of *soft targets*: in six of the seven pairs
 # of one family and in all six others. FT, AB, VID and NST are above them in three pairs at most. But CRD, a contrastive
-# loss on the last features, is so in all 13. On the sixth pair the authors of decoupled logits (lesson 02) report 76.32,
-# those of SimKD (section 6) 78.08, each by their own recipe.
+# loss on the last features, is so in all 13. On the sixth pair the authors of decoupled logits (lesson 02) report
+# 76.32, those of SimKD (section 6) 78.08, each by their own recipe.
 #
 # ## 3. What the regressor hides
 #
