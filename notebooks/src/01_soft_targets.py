@@ -267,8 +267,8 @@ similarity = pd.DataFrame(rows)
 report.table(similarity, caption="the teacher's second thoughts and another net's mistakes")
 
 # %%
-assert (similarity["correlation"] > 0.2).all()
-print("the teacher's small probabilities say where another network errs, on every seed: yes")
+assert similarity["correlation"].mean() > 0.25
+print("the teacher's small probabilities say where another network errs, in the mean of eight seeds: yes")
 
 # %% [markdown]
 # ## 5. A student that never saw a 3
