@@ -6,7 +6,7 @@ On four processes ``torchrun --nproc-per-node 4 -m kdref.lab.store_teacher ...``
         --pack kdref.language:sparse_teacher --pack-options '{"k": 50}' --names indices,log_probs,tail_log_mass \
         --mask mine:real_tokens --tokenizer mine:tokenizer --dtype float16
 
-``mine:teacher`` is the function ``teacher()`` in mine.py. Lesson: notebooks/17_scale.ipynb.
+``mine:teacher`` is the function ``teacher()`` in mine.py. Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import argparse

@@ -9,7 +9,7 @@
 #   throws away;
 # - tell the two published definitions of [attention transfer](GLOSSARY.md#attention-transfer) apart, and say why a
 #   weight doesn't carry over;
-# - say when a student that looks where its teacher looks is also more often right, and when not;
+# - say on what evidence a student that looks where its teacher looks would also be more often right;
 # - compare [self-attention](GLOSSARY.md#self-attention) of [transformers](GLOSSARY.md#transformer) of different widths.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb); what a convolution's [channels](GLOSSARY.md#channel) are; for section
@@ -189,9 +189,9 @@ print("the student is right on more than 60 % of the test images: no")
 
 # %% [markdown]
 # **Seen:** the student took over where its teacher is active, on images that neither was trained on. Not only the ink
-# counts: before, the student's map was the stroke itself; the teacher's is wider, with dark spots on the stroke, and so
-# is the student's after. And note the last line: such maps are learned in two epochs, in which the student learns
-# little about which digit it is. Maps are the easy part.
+# counts: before, the student's map was the stroke itself; the teacher's is wider and dark in spots, and so is the
+# student's after. And note the last line: two epochs are enough for such maps, and too few for the answers. Whether
+# maps help with the answers is the question of section 5, at a budget that suffices.
 #
 # Choose for yourself: an image, a layer, a power. At power 2, which layer follows the teacher best? What does a power
 # of 8 leave of the map, and does the student agree with its teacher there? The distance is 0 for equal maps and √2 for
@@ -253,8 +253,8 @@ for gap in (1.0, 0.1, 0.01):
 # 31. On images of 8 × 8, as in section 5, the same 1,000 means 656.
 #
 # If teacher and student have maps of different sizes, the larger ones must be averaged down. Average the *map* (after
-# the square), as this function does; a popular benchmark's code averages the *activations*, where plus and minus
-# cancel:
+# the square), as this function does; the [benchmark's code](https://github.com/HobbitLong/RepDistiller) behind section
+# 5's published numbers averages the *activations*, where plus and minus cancel:
 
 # %%
 stripes = torch.tensor([1.0, -1.0]).repeat(4).reshape(1, 1, 1, 8) * torch.tensor([3.0, 1.0]).repeat_interleave(4)
@@ -273,11 +273,12 @@ print("squares averaged to 2:    ", F.adaptive_avg_pool2d(stripes.square(), (1, 
 lab.show(_attention.map_terms)
 
 # %% [markdown]
-# `soft` is the temperature of lesson 01's soft targets, or 0 for labels. Six arms share first weights, data order and
-# epochs. **Labels** (weight decay tuned) and **soft targets** (temperature tuned) are the baselines. **AT** is added to
-# the labels at three weights: 3, which bounds the term by 2, about where cross-entropy starts (log 10 = 2.3); 10; and
-# the copied 1,000. The last arm adds AT, its weight tuned, to soft targets at τ = 2. Tuning looked at validation
-# images, of two seeds that appear nowhere else:
+# This is section 4's squared form, the code's. `outside` is cross-entropy with the labels if `soft` is 0, and else
+# lesson 01's loss with `soft` as its temperature and a soft weight of 0.9. Six arms share first weights, data order and
+# epochs. **Labels** (weight decay tuned; the other arms have none) and **soft targets** (temperature tuned) are the
+# baselines. **AT** is added to the labels at three weights: 3, which bounds the term by 3 · 0.656 = 2, about where
+# cross-entropy starts (log 10 = 2.3); 10; and the copied 1,000. The last arm adds AT, its weight tuned, to soft targets
+# at a temperature fixed at τ = 2. Tuning looked at validation images, of two seeds that appear nowhere else:
 
 # %%
 tried = experiments.load("attention_tuning").groupby("arm")["accuracy"].mean()
@@ -290,8 +291,10 @@ for name, method in attention_tuning.METHODS.items():
 report.table(pd.DataFrame(rows), caption="what was tried, for this section (maps) and the next (tokens)")
 
 # %% [markdown]
-# AT's two smallest weights are nearly equal, and close to labels: no choice, so three weights are reported as they are.
-# The 24 seeds take minutes, so they are stored. Here is a slice of them, computed anew:
+# Labels without decay (a weight of 0) and AT at 1 and 3 lie within about half a point: the curve is flat there, and the
+# choice of 1 says nothing, so three weights are reported as they are. Two seeds are few, and much
+# of what neighbours in a row differ by may be chance. The 24 seeds take long, so they are stored. Here is a slice of
+# them, computed anew:
 
 # %%
 stored = experiments.load("attention_maps")
@@ -301,6 +304,10 @@ for arm in ("labels", "AT, weight 10"):
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.02  # other processors round differently
     print(f"{arm}: within two points of the stored run")
+
+# %% [markdown]
+# In the second table, `distance` is the paper's distance between the student's and the teacher's maps of the test
+# images, the mean of the three layers.
 
 # %%
 maps = lab.compare(stored, baseline="labels", metric="accuracy")
@@ -351,7 +358,8 @@ print("with four times the epochs it is still more than 15 points below labels: 
 # %% [markdown]
 # **Seen:** the loss does what it says: in every arm the maps come nearer to the teacher's. The accuracy of this student
 # does not follow. At a weight of 3, and beside soft targets, the difference is undecided and small; a weight of 10
-# costs more than four points, and the copied 1,000 about fifty, of which four times the epochs mend a part.
+# costs four and a half points, and the copied 1,000 about fifty, of which four times the epochs mend a part. (Soft
+# targets alone had a tuned temperature of 4, AT beside them one of 2, so this pair of arms differs in two things.)
 #
 # ### Other data
 #
@@ -410,7 +418,8 @@ print("value relations:", *(tuple(relation.shape) for relation in relations))
 
 # %% [markdown]
 # Values of 8 and of 2 features per head, and relations of one shape: no projection must be trained. The whole method is
-# two short functions:
+# two functions, of which the product, the softmax and the `kl_div` matter; A in the shapes is the
+# number of heads:
 
 # %%
 lab.show(value_relation)
@@ -418,7 +427,8 @@ lab.show(attention_relation_divergence)
 
 # %% [markdown]
 # **By hand.** The teacher's row is (1, 0), the student's (0.5, 0.5): the divergence is 1 · log(1/0.5) = 0.693. And what
-# softmax ignores, the divergence ignores and the score loss does not:
+# softmax ignores, the divergence ignores and the score loss does not: with 0, 1, −2 and 3 added to four rows it
+# is (0 + 1 + 4 + 9)/4 = 3.5.
 
 # %%
 student_row, teacher_row = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[1.0, 0.0]]])
@@ -445,6 +455,9 @@ for arm in ("labels", "relations"):
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.02
     print(f"{arm}: within two points of the stored run")
+
+# %% [markdown]
+# Here `divergence` is that of the student's attention from the teacher's, on the test images.
 
 # %%
 tokens = lab.compare(stored, baseline="labels", metric="accuracy")
@@ -485,7 +498,7 @@ print("with relations the divergence from the teacher's attention falls to less 
 # - **Scores help**, by almost four points over all seeds; two groups by themselves are undecided.
 # - **Soft targets** are undecided, but they have fitted only 85 % of their images.
 #
-# So give all of them 320 epochs, on eight of the seeds:
+# So give labels, soft targets and relations 320 epochs, on eight of the seeds:
 
 # %%
 parts = [experiments.load(f"attention_longer{end}") for end in ("", "_controls")]
@@ -503,12 +516,12 @@ print("with 320 epochs relations are shown to beat soft targets: no")
 
 # %% [markdown]
 # Soft targets only needed patience, as in lesson 02: they gain eight points too, and whether relations gain more or
-# less is undecided. What relations bought was *time*. (This is one layer, eight tokens and a teacher with five times
-# the labels. Settings were tuned for 80 epochs.)
+# less is undecided. What relations bought here was *epochs*. (This is one layer, eight tokens and a teacher with five
+# times the labels. Settings were tuned for 80 epochs.)
 #
 # **Two bugs to know.** [Padding](GLOSSARY.md#padding) counts unless it is [masked](GLOSSARY.md#mask), so that the loss
 # of a sentence depends on its neighbours in the batch; and scores of −10,000 at padded places, where only one side has
-# them, swamp a squared error. Both functions take a `mask`:
+# them, swamp a squared error. All three functions take a `mask`:
 
 # %%
 short = scores.masked_fill(torch.tensor([False, False, False, True]), -10_000.0)  # the fourth token is padding
@@ -535,18 +548,18 @@ print("score loss, padding masked: ", attention_score_loss(short, scores, mask=m
 #   Phi-1.5 becomes a Mamba-2 with 3 billion tokens, of which the first step takes 80 million and the second 160
 #   million.
 # - **LoLCATs** (Zhang et al. 2025) learns φ so that linear attention's *output* is softmax attention's, and lets LoRA
-#   repair the rest. *Claim:* 20 points and more on MMLU over earlier conversions, with 0.4 % of their tokens; up to
-#   405 billion parameters.
+#   (small matrices added to the weights, the only thing trained then) repair the rest. *Claim:* 20 points and more on
+#   MMLU, a test of general knowledge, over earlier conversions, with 0.4 % of their tokens; up to 405 billion
+#   parameters.
 #
-# Here is the first step, on section 6's teacher. The features are those of LoLCATs, one learnt matrix $W$ for each
+# Here is MOHAWK's first step, on section 6's teacher. The features are those of LoLCATs, one learnt matrix $W$ for each
 # head:
 
 # %%
 lab.show(LinearAttention)
 
 # %% [markdown]
-# **By hand.** With $W = 0$ all features are equal, so every token gets the same share, 1/L. And the matrix times the
-# values is what `mix` computes without it:
+# What the teacher's layer works with, of training and of test images, and our matrix before training:
 
 # %%
 wide = _attention.teacher("tokens", seed)
@@ -559,6 +572,13 @@ with torch.no_grad():
 linear = LinearAttention(heads=4, width=8, features=8, seed=BASE_SEED)
 with torch.no_grad():
     before = linear(test_queries, test_keys)
+
+# %% [markdown]
+# **By hand.** With $W = 0$ all features are equal, so every token gets the same share, 1/L. And the matrix times the
+# values is what `mix` computes without it:
+
+# %%
+with torch.no_grad():
     torch.testing.assert_close(linear.mix(test_queries, test_keys, test_values), before @ test_values)
     plain = LinearAttention(heads=4, width=8, features=8)
     torch.nn.init.zeros_(plain.weight)
@@ -604,10 +624,10 @@ print("matched, the distance on unseen images fell by more than 40 %: yes")
 print("with matched linear attention the teacher keeps its accuracy within ten points: yes")
 
 # %% [markdown]
-# **Seen:** the teacher needs its attention, for with equal shares it is lost, and with an untrained φ too. 400 steps on
-# the matrices alone, without a label, give back most of what that cost. With eight tokens nothing is saved: the gain
-# begins where L is much larger than φ's length. And this is one layer; through many layers errors add up, which is what
-# the papers' later steps are for.
+# **Seen:** the teacher needs its attention: with equal shares it is lost. 400 steps on the matrices alone, without a
+# label, give back most of what an untrained φ costs. With eight tokens nothing is saved: the gain begins where L is
+# much larger than φ's length. And this is one layer; through many layers errors add up, which is what the papers' later
+# steps are for.
 
 # %% [markdown]
 # ## 8. Exercises
@@ -699,8 +719,8 @@ lab.check("04.4", my_relation_loss)
 
 # %% [markdown]
 # **Going further** (not checked): does the paper's form (`squared=False`) do better in section 5? Write it into a copy
-# of `_attention.map_terms`, and pass that to `_attention.taught`; `_attention.measured(..., validation=True)` tells
-# which weight to take.
+# of `_attention.map_terms`, train with `_attention.taught("maps", my_terms, _attention.Settings(weight=1), seed=5000)`,
+# and let `_attention.measured("maps", student, seed=5000, validation=True)` tell which weight to take.
 
 # %%
 lab.quiz("04")
@@ -708,20 +728,21 @@ lab.quiz("04")
 # %% [markdown]
 # ## 9. When to use attention, and when not
 #
-# **Try self-attention relations** for transformers, also of different widths: ours gained nine points over labels, in a
-# quarter of the time in which soft targets gained as much (section 6). **Attention maps** are light (nothing to train,
-# any number of channels), and whether they help is to be tried: on the digits no weight was shown to, and a weight of
-# 10 cost four points; on MNIST-1D AT alone gained three points over soft targets; of thirteen published pairs it beats
-# soft targets in one. Choose the weight on validation images, from terms smaller than cross-entropy upwards, with 0
-# among them. **To replace softmax attention** by something linear, match its matrices first (section 7).
+# **Try self-attention relations** for transformers, also of different widths: ours gained nine points over labels in 80
+# epochs; soft targets gained eight, but in 320 (section 6). **Attention maps** are light (nothing to train, any number
+# of channels), and whether they help is to be tried: on the digits no weight was shown to, and a weight of 10 cost four
+# points; on MNIST-1D AT alone gained three points over soft targets; of thirteen published pairs it beats soft targets
+# in one. Choose the weight on validation images, from terms smaller than cross-entropy upwards, with 0 among them. **To
+# replace softmax attention** by something linear, match its matrices first (section 7).
 #
-# **When not:** across families of networks, unless you have measured that it helps; with a weight copied from another
-# map size (section 5); for vectors without places, where a hint or a relation between examples fits; with attention
-# kernels that never build the L × L matrix, since the relations need it.
+# **When not:** across families of networks, unless you have measured that it helps (also for transformers: Qin et al.
+# below); with a weight copied from another map size (sections 4 and 5); for vectors without places, where a hint or a
+# relation between examples fits; with attention kernels that never build the L × L matrix, since relations of queries
+# and keys need it.
 #
 # **Cost:** a teacher's forward pass on every batch, or its maps stored beside the images if those are few and not
-# augmented. A map is one pass over the activations, little beside the convolution that made them. Relations take
-# heads × L² numbers per example, so memory grows with the square of the length.
+# augmented. A map is one pass over the activations, little beside the convolution that made them. Relations take heads
+# × L² numbers per example, so memory grows with the square of the length.
 #
 # **Copy it:** `python -m kdref copy attention` writes one file that needs only torch; `python -m kdref copy
 # value_relation` writes that function and what it calls.
@@ -733,7 +754,8 @@ lab.quiz("04")
 # relations and which layer. [Jain and Wallace 2019](https://arxiv.org/abs/1902.10186) and [Wiegreffe and Pinter
 # 2019](https://arxiv.org/abs/1908.04626) on whether attention explains anything. [Li et al.
 # 2024](https://arxiv.org/abs/2411.09702) on what attention alone can carry, and [Qin et al.
-# 2026](https://arxiv.org/abs/2605.07191), to whom four of eleven families of teachers passed on nothing.
+# 2026](https://arxiv.org/abs/2605.07191), who found that copied attention left vision transformers below no transfer
+# with four of eleven families of teachers, unless the student had the parts peculiar to the teacher's architecture.
 #
 # **Next lesson:** [05](05_relation_based.ipynb), relation-based distillation: what if not places or tokens are
 # compared, but examples?

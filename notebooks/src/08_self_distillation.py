@@ -14,13 +14,13 @@
 # **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets, τ) and [lesson 02](02_response_based.ipynb) (the [virtual
 # teacher](GLOSSARY.md#virtual-teacher)). Ridge regression is explained where it is used.
 #
-# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the section marked *in depth*; {seconds}
+# **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
 # seconds to run on one thread.
 #
 # **Files:** `kdref/self_distillation/` with `ridge.py`, `generations.py` (born-again ablations, progressive targets),
 # `online.py` (peers, class mates), `ema.py` (a moving average as the teacher), `self_supervised.py` (DINO) and
-# `branches.py` (early classifiers); `kdref/lab/experiments/self_distillation_labels.py` and
-# `self_distillation_views.py` (the long experiments).
+# `branches.py` (early classifiers); `kdref/lab/experiments/self_distillation_labels.py`,
+# `self_distillation_views.py` and `self_distillation_sharp.py` (the long experiments).
 #
 # **Papers:** [Mobahi et al. 2020](https://arxiv.org/abs/2002.05715) and [Borup and Andersen
 # 2021](https://arxiv.org/abs/2102.13088) (ridge theory), [Furlanello et al. 2018](https://arxiv.org/abs/1805.04770)
@@ -37,6 +37,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, experiments, models, report
+from kdref.lab.experiments import self_distillation_sharp as sharper
 from kdref.lab.experiments import self_distillation_views as views
 from kdref.lab.experiments._self_distillation import BATCH, EPOCHS, METHODS, NET, RATE, SHARES, first_network, labelled
 from kdref.lab.experiments.self_distillation_labels import NAMES, PLANS
@@ -92,9 +93,6 @@ with style.new_figure(11, 3.6, columns=3) as (figure, axes):
 report.figure(
     figure, "three fits to noisy values of a sine: round 1 follows the noise, round 8 is smooth, round 60 too flat"
 )
-
-# %% [markdown]
-# The code is shorter than its story:
 
 # %%
 lab.show(ridge_self_distillation)
@@ -190,8 +188,7 @@ print("against a tuned penalty, a chosen round is worse by less than 0.01, if at
 # %% [markdown]
 # **Seen:** where the penalty is too small, some rounds help and many ruin the fit. The curve dips below the line with
 # hindsight: it is measured on the truth, which nobody has. A round *chosen* on noisy values, as in the table, is about
-# as good as a penalty chosen so: one could have had that by choosing c. Keep this picture in mind for the networks
-# below.
+# as good as a penalty chosen so: one could have had that by choosing c.
 #
 # Move it: where is the best round when the penalty is 1? What does a labels' share of 0.25 do to round 60?
 
@@ -210,14 +207,14 @@ ridge_explorer(ridge_self_distillation)
 # teachers, to a state-of-the-art 15.5 % error on CIFAR-100. *Since:* [Zhang and Sabuncu
 # 2020](https://arxiv.org/abs/2006.05065) explain it as label smoothing that differs from example to example;
 # [Allen-Zhu and Li 2020](https://arxiv.org/abs/2012.09816) as a hidden ensemble of two; [Das and Sanghavi
-# 2023](https://arxiv.org/abs/2301.13304) and [Jeong and Chung 2024](https://arxiv.org/abs/2402.10482) show that it
-# averages wrong labels away, which is section 1 again.
+# 2023](https://arxiv.org/abs/2301.13304) ask when it helps with wrong labels; [Jeong and Chung
+# 2024](https://arxiv.org/abs/2402.10482) show that it averages the labels of like examples, which is section 1 again.
 #
 # It needs no new loss, only care that the teacher is another object. In a published library both names held *one*
 # network, so it was its own teacher: always right, always in agreement.
 #
 # *Here:* 1,000 digits, a perceptron of 100 hidden units, 20 epochs, and 30 % of the training labels replaced by wrong
-# ones, where section 1 expects the most. In the code the teacher speaks in numbers, so it can't change any more.
+# ones, where section 1 expects the most. The teacher's logits are computed once, so they can't change any more.
 
 
 # %%
@@ -270,8 +267,8 @@ lab.show(permuted_dark_knowledge)
 # | method | what it learns from | tuned |
 # |:---|:---|:---|
 # | label smoothing (lesson 02) | the label's share lowered by ε, and ε spread over all classes | ε |
-# | virtual teacher (lesson 02) | so much for the label, the rest shared, at τ = 4 | how much |
-# | class mates (CS-KD) | label, and $w\,\tau^2$ KL from the own answer to another of the class | $w$ |
+# | virtual teacher (lesson 02), without its label term | so much for the label, the rest shared, τ = 4 | how much |
+# | class mates (CS-KD) | label, and $w\,\tau^2$ KL from the own answer to another of the class, τ = 4 | $w$ |
 # | progressive targets (PS-KD) | $(1 - a_t)$ label + $a_t$ own answer; $a_t$ grows | last $a_t$ |
 # | averaged weights (section 5) | labels; a moving average of the weights answers | its decay |
 #
@@ -285,8 +282,8 @@ print("class mates:", round(class_consistency_loss(out, out[[0, 2, 1]], temperat
 
 # %% [markdown]
 # **By hand.** A virtual teacher that gives 0.9 to the label: odds of 81 to 1 against each of the nine others. At τ = 4
-# the fourth root is left, 3 to 1: 3/12 = 0.25 for the label, 1/12 for each other. That *is* label smoothing, with
-# ε = 5/6.
+# the fourth root is left, 3 to 1: 3/12 = 0.25 for the label, 1/12 for each other. That is label smoothing, with
+# ε = 5/6, of a student whose logits are divided by 4 as well: undivided they may be as sure as 0.9.
 #
 # The fair opponents: **weight decay**, tuned too; [**stopped early**](GLOSSARY.md#early-stopping), after the epoch that
 # is best on validation images (whose labels are right: an advantage); training **twice as long**, as one generation
@@ -315,13 +312,16 @@ gains = {
 report.figure(
     report.intervals(gains, x_label="points against labels alone"),
     "differences from labels alone, three panels: label smoothing, virtual teacher and class mates are above zero in "
-    "all; with 30 % wrong labels progressive, averaged, shuffled and stopped early are too, and longer is far below",
+    "all; with 30 % wrong labels most others are too, and longer is far below",
 )
 
 # %%
-shown = pd.DataFrame({labels: report.verdicts(part, baseline="labels")["all seeds"] for labels, part in parts.items()})
-shown = shown.loc[list(NAMES[1:])]
-report.table(shown, caption="against labels alone, all 24 seeds, intervals widened for 15 comparisons")
+said = {labels: report.verdicts(part, baseline="labels").loc[list(NAMES[1:])] for labels, part in parts.items()}
+shown = pd.DataFrame({labels: verdicts["all seeds"] for labels, verdicts in said.items()})
+signs = {"helps": "+", "hurts": "-", "undecided": "?", "no useful difference": "="}
+groups = pd.DataFrame({labels: verdicts.iloc[:, :3].map(signs.get).sum(axis=1) for labels, verdicts in said.items()})
+report.table(shown + "  " + groups, caption="against labels alone, all 24 seeds; +, -, ?, = in each group of eight")
+assert not groups.map(lambda text: {"+", "-"} <= set(text)).any(axis=None)
 
 # %%
 always = ["label smoothing", "virtual teacher", "class mates"]
@@ -353,30 +353,36 @@ assert lead["right labels"] < 0 < lead["30 % wrong"] < 0.01
 # %% tags=["nbval-ignore-output"]
 nll = stored.pivot_table(index="arm", columns="labels", values="nll").loc[["labels", *always], list(SHARES)]
 report.table(nll, caption="NLL on test images, means")
+fitted = stored.pivot_table(index="arm", columns="labels", values="train_accuracy").loc[["labels", "2 × as long"]]
+report.table(fitted[list(SHARES)], percent=list(SHARES), caption="labels fitted, right or wrong ones, means")
 
 # %%
 assert (nll.loc["label smoothing"] > nll.loc["labels"] + 0.5).all()
 assert nll.loc["label smoothing", "right labels"] > 5 * nll.loc["labels", "right labels"]
 assert (nll.loc["labels"] < nll.loc["class mates"]).all()
 assert (nll.loc["class mates"] < nll.loc["label smoothing"]).all()
+assert nll.loc["virtual teacher", "30 % wrong"] < nll.loc["labels", "30 % wrong"] - 0.05
 print("label smoothing, tuned for accuracy, has by far the higher NLL; class mates are between: yes")
+print("with 30 % wrong labels the virtual teacher has a lower NLL than labels alone: yes")
 
 # %% [markdown]
 # **Seen:**
 #
-# - **Smoothing is what helps**, and wrong labels are not its condition. Label smoothing, the virtual teacher (smoothing
-#   too, see above) and class mates gain with right labels as well, and more the more labels are wrong. Nothing here is
-#   shown to be better than plain label smoothing once its ε is tuned, but for the virtual teacher with 30 % wrong
-#   labels, by less than a point. The best ε is large, 0.6 to 0.8; at the usual 0.1 smoothing would have looked weaker.
-# - **Wrong labels are the condition** of other gains: progressive, averaged, shuffled, the teacher's first choice as
-#   the label, and two that are no method at all, stopping early and weight decay. Section 1 again: where the net begins
-#   to learn wrong labels by heart, any brake pays, and twice as long hurts.
+# - **Smoothing helps**, and wrong labels are not its condition. Label smoothing, the virtual teacher (smoothing too,
+#   see above) and class mates gain with right labels as well, and on average more the more labels are wrong. Nothing
+#   here is shown to be better than plain label smoothing once its ε is tuned, but for the virtual teacher with 30 %
+#   wrong labels, by less than a point. The best ε is large, 0.6 to 0.8; at the usual 0.1 smoothing would have looked
+#   weaker.
+# - **Many wrong labels are the condition** of other gains: progressive, averaged, the teacher's first choice as the
+#   label, and stopping early and weight decay, which are no methods at all (shuffled gains with few too). Section 1
+#   again: where the net begins to learn wrong labels by heart, a brake pays, and twice as long hurts.
 # - **Born again hurts** with right labels and with few wrong ones, and is undecided with many, at the best of five
-#   temperatures. Shuffled or hardened, the same teacher helps there: which wrong class it finds likely is no help here.
-#   The papers found their gains on larger data and nets. The fair opponent, twice as long, gains with right labels, by
-#   less than half a point.
-# - **The price:** tuned for accuracy, label smoothing leaves probabilities far too timid: see the NLL. Whoever needs
-#   probabilities tunes for NLL, or fits a temperature afterwards.
+#   temperatures from 1 to 16 (below 1 it gains: section 7). With many, the same teacher shuffled or hardened helps:
+#   which wrong class it finds likely is no help here. The papers found their gains on larger data and nets. The fair
+#   opponent, twice as long, gains with right labels, by less than half a point on average.
+# - **The price:** tuned for accuracy, label smoothing leaves probabilities far too timid: see the NLL. With 30 % wrong
+#   labels the virtual teacher's is below that of labels alone. Who needs probabilities tunes for NLL, or fits a τ
+#   later.
 #
 # ## 4. Mutual learning: peers instead of a teacher
 #
@@ -387,6 +393,13 @@ print("label smoothing, tuned for accuracy, has by far the higher NLL; class mat
 # data, object that the paper has no distillation from an ensemble to compare with, and that ordinary distillation
 # reaches its numbers.
 #
+# **By hand.** The peer says (¾, ¼), I say (½, ½): my term is ¾ log 3/2 + ¼ log ½ = 0.131.
+
+# %%
+lab.show(mutual_learning_loss)
+print("my term:", round(mutual_learning_loss(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log()).item(), 3))
+
+# %% [markdown]
 # What if two peers start *equal*, and are updated together?
 
 # %%
@@ -407,8 +420,8 @@ for name, second in {"equal": deepcopy(first), "other first weights": other}.ite
 
 # %% [markdown]
 # Equal peers get equal gradients, for ever: half the computing wasted, and no error message. Give peers different first
-# weights, and look at the mutual term once. Two peers with different ones make, in section
-# 3, no useful difference with right labels or 5 % wrong ones; the average of four networks gains less than a point.
+# weights, and look at the mutual term once. Two such peers make, in section 3, no useful difference with right labels
+# or 5 % wrong ones, and with 30 % it is undecided. Four networks' average gains less than a point.
 
 # %% [markdown]
 # ## 5. A teacher that nobody trains
@@ -450,8 +463,8 @@ for name, outputs in (
     print(f"{name}: {output_information(outputs).item():.3f} nats")
 
 # %% [markdown]
-# Now on digits, without a label: views are shifted by up to a pixel, with noise. Three arms: sharpened only, centred
-# only (teacher and student at the same temperature), and both; 160 epochs, stored over 24 seeds. The training:
+# Now on digits, without a label: views are shifted by up to a pixel, with noise. Three arms: sharpened only (the center
+# stays at 0), centred only (teacher and student at the same temperature), and both; 160 epochs, 24 seeds. The training:
 
 # %%
 lab.show(views.taught)
@@ -503,7 +516,7 @@ for arm in ("pixels", *views.PLANS):
 # back: who had stopped there would have seen little more than a collapse. The smallest loss belongs to the dead
 # network: *the loss does not tell you*, `output_information` does.
 #
-# An honest word on use: on 1,000 small images, after 160 epochs, pixels are the better features, those of the untrained
+# On use: on 1,000 small images, after 160 epochs, pixels are the better features, those of the untrained
 # net are better too, and so are even those of the net that was sharpened dead. DINO's claims are about a million
 # photographs; nothing here speaks against them.
 
@@ -526,7 +539,7 @@ lab.show(deep_supervision_loss)
 # %% [markdown]
 # **By hand.** The early classifier says (½, ½), the last one (¾, ¼), the label is the first class; w = ½, τ = 1. The
 # last one's cross-entropy is −log ¾ = 0.288, the early one's log 2 = 0.693, and the divergence ¾ log 3/2 + ¼ log ½ =
-# 0.131. Together 0.288 + (0.693 + 0.131)/2 = 0.700.
+# 0.131, as in section 4. Together 0.288 + (0.693 + 0.131)/2 = 0.700.
 
 # %%
 fair, surer = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 1.0]]).log()
@@ -589,7 +602,45 @@ print("the early exit is more than a point above its own last classifier: yes")
 # by heart.
 
 # %% [markdown]
-# ## 7. Exercises
+# ## 7. Born again below τ = 1 (in depth)
+#
+# The list of section 3 began at τ = 1, and with wrong labels this end of it was chosen: the list was too short. On the
+# same validation images τ = ¼ is better with all three kinds of labels. Is that the teacher, or the temperature? A
+# control tells: the *labels* at τ = ¼, that is $\tau^2$ times their cross-entropy with the student at τ. As τ goes to 0
+# only the teacher's first choice is left, so argmax stands beside it.
+
+# %%
+kept = experiments.load("self_distillation_sharp")
+live = sharper.run(STORED, "30 % wrong | born again, τ = 1/4")["accuracy"]
+assert (
+    abs(live - kept.query("seed == @STORED and arm == '30 % wrong | born again, τ = 1/4'")["accuracy"].item()) < 0.006
+)
+kept[["labels", "arm"]] = kept["arm"].str.split(" | ", regex=False, expand=True)
+kept = pd.concat([stored[stored["arm"].isin(["labels", "argmax"])], kept])
+sharp = {labels: lab.compare(part, baseline="labels", metric="accuracy") for labels, part in kept.groupby("labels")}
+for labels in SHARES:
+    report.comparison(sharp[labels], caption=labels)
+
+# %%
+taught, alone = "born again, τ = 1/4", "labels, τ = 1/4"
+for labels in SHARES:
+    print(f"{labels}: {report.verdict(sharp[labels], taught)}; {report.verdict(sharp[labels], alone)}")
+    assert sharp[labels].loc[taught, "verdict"] == "helps"
+    assert sharp[labels].loc[alone, "verdict"] == ("helps" if labels == "right labels" else "hurts")
+right = lab.compare(kept[kept["labels"] == "right labels"], baseline=alone, metric="accuracy")
+assert right.loc[taught, "verdict"] == "no useful difference"
+print("right labels, against labels at the same τ,", report.verdict(right, taught))
+assert sharp["30 % wrong"].loc["argmax", "difference"] > sharp["30 % wrong"].loc[taught, "difference"] - 0.005
+
+# %% [markdown]
+# **Seen:** below τ = 1 born again *helps*, with all three kinds of labels. With right ones it is the temperature:
+# labels at τ = ¼, without a teacher, gain as much. With wrong ones labels at τ = ¼ lose, so there it is the teacher;
+# hardened to its first choices it gains about as much with 30 % wrong ones. "Born again hurts" holds from τ = 1 up, and
+# no verdict reaches further than the list that was tried. (Argmax with 5 % wrong was undecided in section 3: among
+# fifteen comparisons its interval is wider.)
+
+# %% [markdown]
+# ## 8. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
 # [solutions/08_self_distillation.ipynb](solutions/08_self_distillation.ipynb).
@@ -660,7 +711,9 @@ lab.check("08.3", my_peer_losses)
 # of 0.999. Steps count from 0. As published (shortened):
 #
 # ```python
-# def published(average, new, step): decay = min(1e-3, step / (step + 1)) return decay * average + (1 - decay) * new
+# def published(average, new, step):
+#     decay = min(1e-3, step / (step + 1))
+#     return decay * average + (1 - decay) * new
 # ```
 #
 # Write it as it should be, returning the new average.
@@ -712,16 +765,16 @@ lab.check("08.5", my_detector)
 lab.quiz("08")
 
 # %% [markdown]
-# ## 8. When to use self-distillation, and when not
+# ## 9. When to use self-distillation, and when not
 #
-# **Use it** as regularisation, and begin with the plainest: label smoothing, with its ε tuned up to 0.8 and more,
-# gained with right labels and with wrong ones; class mates gained too, at a smaller price in NLL. Where many labels
-# are wrong, averaged weights and stopping early are next to free. An EMA teacher without labels is for unlabelled data
-# that are plenty and large: watch what its outputs tell.
+# **Use it** as regularisation, and begin with the plainest: label smoothing, with its ε tuned (0.6 to 0.8 here), gained
+# with right labels and with wrong ones; class mates gained too, at a smaller price in NLL. Where many labels are wrong,
+# averaged weights and stopping early (on right ones) are next to free. An EMA teacher without labels did not pay here;
+# its papers have a million images. Watch what its outputs tell.
 #
 # **When not:** before you have tuned smoothing, stopping and weight decay; when the net underfits, for all this is
-# regularisation; born-again generations on small data (a loss here); peers that start equal; probabilities that
-# somebody needs, without a look at the NLL.
+# regularisation; born-again generations at τ ≥ 1 on small data (no gain here); peers that start equal;
+# probabilities that somebody needs, without a look at the NLL.
 #
 # **Cost:** a born-again generation is one more training; progressive targets a table of N × C numbers; class mates from
 # the batch and averaged weights next to nothing; K peers K trainings at once; an ensemble K times the inference too.
@@ -732,7 +785,6 @@ lab.quiz("08")
 #
 # **Further reading:** ONE ([Lan et al. 2018](https://arxiv.org/abs/1806.04606)), whose branches are taught by their own
 # gated ensemble (`gated_ensemble_logits`); [Stanton et al. 2021](https://arxiv.org/abs/2106.05945): even a student as
-# large as its teacher seldom copies it; [Das and Sanghavi 2023](https://arxiv.org/abs/2301.13304) on wrong labels;
-# Zhang and Sabuncu 2020 (section 2), who compare with label smoothing.
+# large as its teacher seldom copies it.
 #
 # **Next lesson:** [09](09_adversarial.ipynb), adversarial distillation: a discriminator as the loss.

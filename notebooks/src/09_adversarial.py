@@ -283,12 +283,21 @@ print(
     stored["seed"].nunique(),
     "seeds",
 )
+
+# %% [markdown]
+# One seed, live. With 500 examples a single run can move by points from one processor to another, more than a
+# discriminator adds. So this check vouches for what is large: that shuffled hints ruin a student. What is small rests
+# on the 24 stored seeds alone.
+
+# %%
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
-for arm in ("soft targets", "discriminator"):
-    live = adversarial_features.run(seed, arm)
+live = {arm: adversarial_features.run(seed, arm) for arm in ("soft targets", "discriminator", "hints, shuffled")}
+for arm, row in live.items():
     kept = stored.query("seed == @seed and arm == @arm").iloc[0]
-    assert abs(live["accuracy"] - kept["accuracy"]) < 0.05  # other processors round differently
-    print(f"{arm}: within five points of the stored run")
+    assert abs(row["accuracy"] - kept["accuracy"]) < 0.06
+    print(f"{arm}: within six points of the stored run")
+assert live["soft targets"]["accuracy"] - live["hints, shuffled"]["accuracy"] > 0.12
+print("shuffled hints lose more than twelve points against soft targets, live: yes")
 
 # %% tags=["nbval-ignore-output"]
 order = list(adversarial_features.ARMS)
@@ -431,7 +440,7 @@ kept = drawn.query("seed == @seed and arm == 'distribution matching'").iloc[0]
 
 # %%
 assert abs(live["near"] - kept["near"]) < 0.2
-assert abs(live["modes"] - kept["modes"]) <= 2
+assert abs(live["modes"] - kept["modes"]) <= 3
 compared = {name: lab.compare(drawn, baseline="adversarial", metric=name)["verdict"] for name in ("near", "modes")}
 assert compared["modes"]["distribution matching"] == compared["modes"]["adversarial, saturating"] == "undecided"
 assert means.loc["distribution matching", "modes"] > 6.5
@@ -552,8 +561,8 @@ seed = BASE_SEED if BASE_SEED in set(withstood["seed"]) else 0
 for arm in ("labels", "robust teacher"):
     live = adversarial_robust.run(seed, arm)["robust_accuracy"]
     kept = withstood.query("seed == @seed and arm == @arm").iloc[0]["robust_accuracy"]
-    assert abs(live - kept) < 0.06  # other processors round differently
-    print(f"{arm}: within six points of the stored run")
+    assert abs(live - kept) < 0.04  # other processors round differently; the teacher's effect is ten points
+    print(f"{arm}: within four points of the stored run")
 
 # %% tags=["nbval-ignore-output"]
 order = [arm for arm in adversarial_robust.ARMS if not arm.startswith("defensive")]
@@ -576,6 +585,7 @@ assert against["robust teacher, choices"]["robust teacher"] == "helps"
 assert against["labels, decay"]["robust teacher"] == "hurts"
 assert against["plain teacher, decay"]["robust teacher, decay"] == "helps"
 assert (against["labels, attacked"][trained[1:]] == "no useful difference").all()
+assert means.loc["labels", "accuracy"] - means.loc["labels, attacked", "accuracy"] < 0.01
 points = 100 * (means["robust_accuracy"] - means["robust_accuracy"]["labels"])
 assert 7 < points["robust teacher"] < 14
 assert points["plain teacher"] < 6
@@ -592,7 +602,7 @@ print("with attacked images a teacher, robust or plain, makes no useful differen
 # - **A plain control gives more.** Weight decay, without any teacher, is ahead of it (and costs about a point on clean
 #   images). With decay the robust teacher is still ahead of a plain one, by about two points.
 # - **Adversarial training is another league**, forty points, and here ARD adds nothing to it, from either teacher. Its
-#   paper is about large networks that adversarial training makes worse on clean images; ours loses nothing there.
+#   paper is about large networks that adversarial training makes worse on clean images; ours loses less than a point.
 #
 # **Looks robust, is not.** Papernot et al. (2016) proposed [distillation as a
 # defence](https://arxiv.org/abs/1511.04508): train teacher and student at a high temperature, use the student at 1. Its
@@ -891,15 +901,16 @@ lab.quiz("09")
 # ## 9. When to use which, and when not
 #
 # **A discriminator** where nothing can be compared pair by pair: the teacher's outputs belong to other inputs, or are
-# text or images without a likelihood. **Not** where you have logits or features of the same inputs: there, soft targets
-# and hints did more for less here. If you do use one, keep its loss in sight, hold it back, and run the control whose
-# real examples have nothing to do with the inputs: shuffled features told us what the gain was not.
+# samples without a likelihood (section 5). **Not** where you have logits or features of the same inputs: there, soft
+# targets and hints did more for less here. If you do use one, keep its loss in sight, hold it back, and run the control
+# whose real examples have nothing to do with the inputs.
 #
-# **As a reward** for text, keep it moving, and go on with the teacher's text as the baseline. **Scores** where the
-# teacher is a diffusion model: that is where the field went.
+# **As a reward** for text it hurt here (section 7). If you try it, keep it moving, and take going on with the teacher's
+# text as the baseline. **Scores** where the teacher is a diffusion model: that is where the field went.
 #
-# **Robustness:** train on attacked images; ARD if that costs you clean accuracy. Expect little of a robust teacher on
-# clean images alone, and of a defence, until somebody attacked it by another loss.
+# **Robustness:** train on attacked images. ARD is meant for networks that lose clean accuracy by it, a case that ours
+# is not. Expect little of a robust teacher on clean images alone, and of a defence, until somebody attacked it by
+# another loss.
 #
 # **Cost:** the discriminator's step about doubles that of a small student; on text each step needs the student's own
 # writing; adversarial training costs as many passes as the attack has steps, and one.

@@ -284,8 +284,8 @@ print("with the teacher's outputs at hand, a step takes less than a tenth longer
 # It does what its name says: the student becomes *more like its teacher*, right or wrong. The probabilities
 # of this teacher are badly calibrated, and so are those of the student that learned its soft targets.
 #
-# **With patience?** [Lesson 02](02_response_based.ipynb) saw soft targets need long training. Here is the same with
-# three epochs:
+# **With patience?** In [lesson 02](02_response_based.ipynb) soft targets lost in few epochs, won in more. Here is the
+# same with three epochs:
 
 # %% tags=["nbval-ignore-output"]
 longer = experiments.load("language_distilbert_longer")

@@ -642,8 +642,9 @@ lab.quiz("12")
 #
 # **Use fine-tuning on a teacher's text** when you can get text and nothing else, or when the vocabularies differ; and
 # **check** it wherever a check is to be had: that is where new knowledge comes in. **On-policy** when the student
-# writes at length and the teacher can be asked at any time. **Speculative decoding** when one writes for few readers at
-# once and the teacher's text must not change; distil the draft model on the teacher's own text.
+# writes at length and the teacher can be asked at any time (the papers' case; on our six steps it gained nothing beyond
+# the teacher's probabilities). **Speculative decoding** when one writes for few readers at once and the teacher's text
+# must not change; distil the draft model on the teacher's own text.
 #
 # **When not:** a check that looks at answers only, where they can be guessed; unchecked text of a teacher with a habit,
 # for the student will have it too; on-policy for a student that can't write yet, for the teacher then judges nonsense;

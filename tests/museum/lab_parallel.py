@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from kdref.lab.training.share import Share
 from tests.museum import exhibit
 
 WHOLE = "lab/training/test_gather.py::test_the_gradient_through_gathering_is_that_of_the_whole_batch"
@@ -89,3 +90,34 @@ def own_part_of_the_gradient(x: Tensor, *, group: object = None) -> Tensor:
     """The backward pass takes the own rows of the own loss's gradient, and sums nothing."""
     result: Tensor = OwnPartOnly.apply(x)
     return result
+
+
+@exhibit(
+    replaces="kdref.lab.training.share:Share",
+    seen_in="torch.utils.data.DistributedSampler, whose documentation says so",
+    killed_by=("lab/training/test_share.py::test_unequal_shares_are_refused_and_the_way_out_is_named",),
+)
+class DuplicatedRows(Share):
+    """A batch that can't be shared equally is filled up with its first rows, as a DistributedSampler does it."""
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        """One epoch."""
+        for batch in self.batches:
+            count, rank = self._process.count, self._process.rank
+            rows = [index % len(batch[0]) for index in range(-len(batch[0]) % count)]
+            filled = tuple(torch.cat([part, part[rows]]) for part in batch)
+            yield tuple(part.chunk(count)[rank] for part in filled)
+
+
+@exhibit(
+    replaces="kdref.lab.training.share:Share",
+    seen_in="a likely slip: rows are dealt out like cards, and put together again by blocks",
+    killed_by=("lab/training/test_share.py::test_shares_put_together_are_the_batch_and_nothing_comes_twice[2]",),
+)
+class StridedRows(Share):
+    """Every second row: gathered, the rows are not in the batch's order, nor are labels that were not gathered."""
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        """One epoch."""
+        for batch in self.batches:
+            yield tuple(part[self._process.rank :: self._process.count] for part in batch)

@@ -216,7 +216,7 @@ QUIZ = (
         "A network's gradient is zero at nearly every image, and the usual attack fails. Is it robust?",
         {
             "Not shown: attack it by another loss": "Defensive distillation hid its gradient behind a softmax that "
-            "saturates; dividing the logits brought it back.",
+            "saturates; an attack on the logits themselves goes through.",
             "Yes: without a gradient there is no direction": "The direction is there, in the logits; only this loss "
             "does not show it.",
             "Yes, if the attack takes steps enough": "More steps along a zero stay where they are.",

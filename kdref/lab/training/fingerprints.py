@@ -1,6 +1,6 @@
 """Which teacher, which data, which tokeniser: hashes, by which stored outputs are told apart.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import hashlib

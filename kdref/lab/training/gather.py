@@ -1,6 +1,6 @@
 """The examples of all processes, with a gradient to each: what a loss over pairs needs under data parallelism.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import zlib

@@ -1,6 +1,6 @@
 """Means of a step's terms, read from the device once in a while: every reading makes the processor wait for it.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import math

@@ -1,6 +1,6 @@
 """What the training loop asks of the process it runs in: here of the only one. Several are in scale.py.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 from collections.abc import Sequence

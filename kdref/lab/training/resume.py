@@ -1,6 +1,6 @@
 """What a training depends on besides its code, in one file, so that an interrupted one goes on to the same result.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import os

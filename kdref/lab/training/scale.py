@@ -4,7 +4,7 @@
 --rdzv-backend c10d --rdzv-endpoint FIRST_MACHINE:29500 train.py``. Without torchrun the same script is one process.
 
 Tried here: gloo on the CPU, two and three processes, whole models (DDP) and sharded ones (FSDP2), float32, float64 and
-bfloat16. Not tried: GPUs, NCCL, several machines. Lesson: notebooks/17_scale.ipynb.
+bfloat16. Not tried: GPUs, NCCL, several machines. Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import os

@@ -1,6 +1,6 @@
 """One process's rows of batches that all processes draw alike.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

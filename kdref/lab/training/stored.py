@@ -1,6 +1,6 @@
 """A teacher's stored outputs, read back by index; store_teacher.py writes them.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Running a teacher over a data set once, on any number of processes, and keeping what it says.
 
-Lesson: notebooks/17_scale.ipynb.
+Lesson: notebooks/17_scale_out.ipynb.
 """
 
 import functools

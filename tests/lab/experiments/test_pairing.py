@@ -34,6 +34,7 @@ EXPERIMENTS = (
     "attention_maps",
     "attention_tokens",
     "self_distillation_labels",
+    "self_distillation_sharp",
 )
 
 

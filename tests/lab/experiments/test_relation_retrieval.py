@@ -13,6 +13,7 @@ from kdref.lab.experiments import (
     _relation_retrieval,
     relation_retrieval,
     relation_retrieval_beyond,
+    relation_retrieval_longer,
     relation_retrieval_tuning,
 )
 from kdref.lab.experiments._relation_retrieval import (
@@ -117,3 +118,15 @@ def test_an_untrained_student_and_the_raw_signals_are_measured_as_the_others_are
     stored = {arm: relation_retrieval.run(0, arm) for arm in relation_retrieval.FLOORS}
     assert len({tuple(result) for result in stored.values()}) == 1
     assert all(0.25 < result["accuracy"] < 0.75 for result in stored.values())  # four classes
+
+
+@pytest.mark.usefixtures("quick")
+def test_longer_is_the_same_training_several_times_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round is the run of ``relation_retrieval``; four are another."""
+    for arm in relation_retrieval_longer.ARMS:
+        four = relation_retrieval_longer.run(0, arm)
+        with monkeypatch.context() as patch:
+            patch.setattr(relation_retrieval_longer, "ROUNDS", 1)
+            one = relation_retrieval_longer.run(0, arm)
+        assert one == relation_retrieval.run(0, arm)
+        assert four["training_accuracy"] != one["training_accuracy"]

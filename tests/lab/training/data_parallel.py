@@ -114,9 +114,10 @@ def _step(
     student, teacher, labels, indices, mask = map(gather, parts)
     loss = case.loss(inner.head, student, teacher, {"labels": labels, "rows": indices, "mask": mask, "number": number})
     loss.backward()
-    with torch.no_grad():
-        student, teacher, _, indices, _ = (for_memory(part.detach()) for part in parts)
-        case.after(inner.head, student, teacher, {"rows": indices})
+    if case.after is not None:
+        with torch.no_grad():
+            student, teacher, _, indices, _ = (for_memory(part.detach()) for part in parts)
+            case.after(inner.head, student, teacher, {"rows": indices})
     mean = loss.detach()
     if several:
         dist.all_reduce(mean)

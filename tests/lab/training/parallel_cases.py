@@ -1,7 +1,7 @@
 """Every loss of lessons 01 to 05, each with a small student, for the tests of data parallelism."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ class Case:
     teacher: tuple[int, ...]
     loss: Callable[..., Tensor]  # of head, student, teacher, and a batch's labels, rows, mask and number
     head: Callable[[], nn.Module] = nn.Identity
-    after: Callable[..., None] = field(default=lambda *_: None)  # a memory's update, of what the loss took
+    after: Callable[..., None] | None = None  # a memory's update, of what the loss took
 
 
 Extra = Mapping[str, Any]

@@ -94,3 +94,14 @@ def test_one_process_is_no_special_case() -> None:
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ValueError, match="precision must be one of 32-true, bf16-mixed, got '16-mixed'"):
         Processes(precision="16-mixed")
+
+
+def test_the_page_on_scale_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    torch.manual_seed(0)
+    names = {"x": torch.randn(512, 4), "y": torch.randint(3, (512,))}
+    names |= dict.fromkeys(("make_student", "make_teacher"), lambda: torch.nn.Linear(4, 3))
+    exec(code.replace("Processes(", 'Processes(accelerator="cpu", ').replace("epochs=20", "epochs=2"), names)
+    assert torch.load("run.pt", weights_only=True)["epoch"] == 3

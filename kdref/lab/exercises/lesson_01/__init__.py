@@ -20,8 +20,8 @@ _TEACHER = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
 _LABELS = torch.tensor([0, 2])
 _EXTREME = torch.tensor([[10000.0, 0.0, -10000.0]])
 
-# Class 2 was never seen, so its logits are too low. A shift by 2 finds one of its three examples, by 4 or 4.5 two; by
-# 8, everything is called 2.
+# Class 2 was never seen, so its logits are too low. A shift by 2.25 finds one of its three examples, by 4 or 4.5 two;
+# by 8, everything is called 2. No amount is a place in the list.
 _UNSEEN = torch.tensor(
     [
         [6.0, 1.0, 0.5],
@@ -93,7 +93,7 @@ EXERCISES: dict[str, Exercise] = {
         further="For each amount, add it to the class's column of a copy, and measure the accuracy over all examples.",
         differs=calls(
             {
-                "a class that was never seen, number 2": (_UNSEEN, _UNSEEN_LABELS, 2, [0.0, 2.0, 4.0, 4.5, 8.0]),
+                "a class that was never seen, number 2": (_UNSEEN, _UNSEEN_LABELS, 2, [0.0, 2.25, 4.0, 4.5, 8.0]),
                 "a class that needs no shift": (_UNSEEN, _UNSEEN.argmax(dim=-1), 0, [0.0, 1.0, 6.0]),
             }
         ),
@@ -126,14 +126,14 @@ QUIZ = (
         right="The small probabilities that the teacher gives to 3 on other digits",
     ),
     Question(
-        "Two students of section 6 have the same teacher. One gained from its soft targets, one lost. What differs?",
+        "Two students of section 6 learn from soft targets at τ = 10 and no labels, for equally long. The large one "
+        "gains from them, the tiny one loses. In what do the two differ?",
         {
-            "Whether the student could overfit its labels": "The large one knew its training labels by heart. The tiny "
-            "one could not fit them, so it had no overfitting to cure.",
-            "The kind of net": "Both are perceptrons, and their teacher is a convolutional net.",
-            "Whether it saw labels beside the teacher": "With labels beside them, and without, the large student's "
-            "soft targets helped.",
+            "Whether labels alone can be learned by heart": "With labels the large one is right on all of its training "
+            "data, the tiny one on 60 of 100: it has less overfitting to cure.",
+            "Which teacher they had": "For each seed it is one and the same convolutional network.",
+            "Whether they saw labels beside the teacher": "Neither did. The large student gained with them, too.",
         },
-        right="Whether the student could overfit its labels",
+        right="Whether labels alone can be learned by heart",
     ),
 )

@@ -37,6 +37,11 @@ def _log_softened(logits: Tensor, temperature: float) -> Tensor:
     return F.log_softmax(logits / temperature, dim=-1)
 
 
+def _over_the_batch(s: Tensor, t: Tensor, temperature: float) -> Tensor:
+    log_q, log_p = F.log_softmax(s / temperature, dim=0), F.log_softmax(t / temperature, dim=0)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
 def _own_log(log: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     def divergence(s: Tensor, t: Tensor, temperature: float) -> Tensor:
         q, p = _softened(s, t, temperature)
@@ -44,6 +49,8 @@ def _own_log(log: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 
     return divergence
 
+
+_LAST_AXIS = "the classes are the last axis: the probabilities of one example add up to 1, so dim=-1 in log_softmax."
 
 KL_MISTAKES: dict[str, tuple[Any, str]] = {
     "a mean over the classes": (
@@ -114,6 +121,7 @@ KL_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda s, t, temperature: my_kl(s, t, temperature).sum(),
         "one value per example is asked for: sum over the last axis only.",
     ),
+    "softmax over the batch": (_over_the_batch, _LAST_AXIS),
 }
 
 
@@ -216,6 +224,13 @@ LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
         ),
         "both terms are means over the examples, or the batch's size would change the learning rate.",
     ),
+    "softmax before the cross-entropy": (
+        lambda s, t, labels, w, tau: (
+            (1 - w) * F.cross_entropy(F.softmax(s, dim=-1), labels) + w * tau**2 * my_kl(s, t, tau).mean()
+        ),
+        "F.cross_entropy wants logits: it takes the softmax itself.",
+    ),
+    "softmax over the batch": (_loss_with(lambda s, t, tau: _over_the_batch(s, t, tau) * tau**2), _LAST_AXIS),
     "one value per example": (
         lambda s, t, labels, w, tau: (
             (1 - w) * F.cross_entropy(s, labels, reduction="none") + w * tau**2 * my_kl(s, t, tau)
@@ -263,6 +278,10 @@ SHIFT_MISTAKES: dict[str, tuple[Any, str]] = {
     "the accuracy instead of the amount": (
         lambda logits, labels, klass, amounts: max(_accuracy(_shifted(logits, klass, a), labels) for a in amounts),
         "return the amount that reaches it.",
+    ),
+    "its place in the list": (
+        lambda logits, labels, klass, amounts: amounts.index(best_shift(logits, labels, klass, amounts)),
+        "return the amount itself, not where it stands.",
     ),
     "shifts that add up": (
         lambda logits, labels, klass, amounts: amounts[

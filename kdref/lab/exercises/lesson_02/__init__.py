@@ -69,6 +69,14 @@ EXERCISES: dict[str, Exercise] = {
                 torch.sigmoid(torch.tensor(1.0)).item(),
                 "divided by C the z-scores would be ±1; the authors divide by C - 1, which is 1 here.",
             ),
+            "the population deviation, no temperature": (
+                torch.sigmoid(torch.tensor(2.0)).item(),
+                "two slips: the deviation divides by C - 1, and the z-scores are divided by τ = 2.",
+            ),
+            "the second class": (
+                torch.sigmoid(torch.tensor(-(2**0.5) / 2)).item(),
+                "the first class has the larger logit, so more than a half.",
+            ),
             "nothing changes": (
                 torch.sigmoid(torch.tensor(3.0)).item(),
                 "that is the softmax of the raw logits at τ = 2. Standardising comes before it.",

@@ -54,7 +54,10 @@ MATCHING_MISTAKES: dict[str, tuple[Any, str]] = {
         "a number added to all of an example's logits changes no probability: take each example's mean off first.",
     ),
     "the sum over classes": (
-        lambda s, t: my_logit_matching(s, t) * s.shape[-1],
+        Forms(
+            lambda s, t: my_logit_matching(s, t) * s.shape[-1],
+            lambda s, t: my_logit_matching(s, t) * s.shape[-1] * 2,
+        ),
         "the formula divides by C as well as by 2.",
     ),
     "the half forgotten": (
@@ -62,8 +65,16 @@ MATCHING_MISTAKES: dict[str, tuple[Any, str]] = {
         "the formula has a 2 below: with it this is what τ² KL tends to.",
     ),
     "a sum over examples": (
-        lambda s, t: my_logit_matching(s, t) * len(s),
-        "a loss is the mean over examples.",
+        Forms(
+            lambda s, t: my_logit_matching(s, t) * len(s),
+            lambda s, t: my_logit_matching(s, t) * s.numel(),
+            lambda s, t: my_logit_matching(s, t) * s.numel() * 2,
+        ),
+        "a loss is the mean over examples, and the formula divides by C too.",
+    ),
+    "one mean for the whole batch": (
+        lambda s, t: _squares(s - s.mean(), t - t.mean()).mean() / 2,
+        "each example has a shift of its own: take its own mean off, over its classes.",
     ),
     "centred over the batch": (
         lambda s, t: _squares(_centred(s, 0), _centred(t, 0)).mean() / 2,
@@ -116,6 +127,20 @@ def _own_log(log: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tenso
     return divergence
 
 
+def _ratio_of_softmax(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """The formula as it is printed: a softmax of all classes, divided by 1 - p of the label."""
+    others = ~F.one_hot(labels, s.shape[-1]).bool()
+    q, p = (_softened(z, temperature)[others].reshape(len(z), -1) for z in (s, t))
+    q, p = (share / share.sum(dim=-1, keepdim=True) for share in (q, p))
+    return (p * (p.log() - q.log())).sum(dim=-1)
+
+
+def _probabilities_to_kl_div(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    others = ~F.one_hot(labels, s.shape[-1]).bool()
+    q, p = (_softened(z[others].reshape(len(z), -1), temperature) for z in (s, t))
+    return F.kl_div(q, p, reduction="none").sum(dim=-1)
+
+
 def _not_normalised(s: Tensor, t: Tensor, labels: Tensor, temperature: float) -> Tensor:
     log_q, log_p = (F.log_softmax(z / temperature, dim=-1) for z in (s, t))
     terms = log_p.exp() * (log_p - log_q)
@@ -138,6 +163,34 @@ NONTARGET_MISTAKES: dict[str, tuple[Any, str]] = {
     "a mask of minus infinity": (
         _masked_with_inf,
         "0 times infinity is nan: the target's own term is p (log p - log q) at p = q = 0. Leave the column out.",
+    ),
+    "the logarithm of a softmax": (
+        Forms(_ratio_of_softmax, _own_log(torch.log)),
+        "a softmax underflows to 0, whose logarithm is minus infinity. Leave the label's logit out first, then take "
+        "log_softmax of the others.",
+    ),
+    "probabilities in kl_div": (
+        _probabilities_to_kl_div,
+        "F.kl_div wants the student's logarithms first: log_softmax, not softmax.",
+    ),
+    "student and teacher swapped": (
+        lambda s, t, labels, tau: my_nontarget_divergence(t, s, labels, tau),
+        "the teacher's probabilities weigh the logarithms, as in lesson 01.",
+    ),
+    "the temperature forgotten": (
+        lambda s, t, labels, tau: my_nontarget_divergence(s, t, labels, 1.0),
+        "both sides' logits are divided by it before the softmax.",
+    ),
+    "τ² in front": (
+        lambda s, t, labels, tau: tau**2 * my_nontarget_divergence(s, t, labels, tau),
+        "τ² belongs to the loss, dkd_loss; the divergence has none.",
+    ),
+    "a mean": (
+        Forms(
+            lambda s, t, labels, tau: my_nontarget_divergence(s, t, labels, tau).mean(),
+            lambda s, t, labels, tau: my_nontarget_divergence(s, t, labels, tau) / (s.shape[-1] - 1),
+        ),
+        "a divergence is a sum over classes, and one number per example is asked for.",
     ),
     "probabilities kept from 0": (
         kept_finite(_own_log),
@@ -172,6 +225,18 @@ WEIGHT_MISTAKES: dict[str, tuple[Any, str]] = {
     "one minus the largest probability": (
         lambda t, labels, strength, tau: _if_right(t, labels, strength, 1 - _softened(t, tau).amax(dim=-1)),
         "plain distillation's weight is one minus the probability of the label, also where another class is first.",
+    ),
+    "another weight where the teacher is wrong": (
+        Forms(
+            lambda t, labels, strength, tau: _if_right(t, labels, strength, torch.zeros(len(t))),
+            lambda t, labels, strength, tau: _if_right(t, labels, strength, torch.ones(len(t))),
+            lambda t, labels, strength, tau: torch.full((len(t),), strength),
+        ),
+        "there plain distillation's weight of NCKD is asked for: the factor before it in section 1's formula.",
+    ),
+    "strength as a factor": (
+        lambda t, labels, strength, tau: _if_right(t, labels, strength, 1.0) * (1 - _pick(_softened(t, tau), labels)),
+        "where the teacher is right the weight is the strength itself, the same for every such example.",
     ),
     "p for 1 - p": (
         lambda t, labels, strength, tau: _if_right(t, labels, strength, _pick(_softened(t, tau), labels)),

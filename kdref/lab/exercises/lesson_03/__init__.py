@@ -60,6 +60,11 @@ EXERCISES: dict[str, Exercise] = {
                 "frozen parameters are shipped and multiplied like any others.",
             ),
             "the biases forgotten": (1754.0 - 170 + 16 * 64 + 64 * 10, "both layers have biases: 64 and 10."),
+            "the projector forgotten": (
+                1754.0 - 170 + 64 * 10 + 10,
+                "the student's 16 features must become the teacher's 64: 16 · 64 + 64 for that.",
+            ),
+            "section 6's projector": (6074.0, "that one has three layers. The projector here is one linear layer."),
             "the student alone": (1754.0, "a hint's regressor is thrown away. This projector stays."),
         },
         remark="Nearly twice the student. Compare with a student of that size, not with the small one.",
@@ -80,9 +85,10 @@ QUIZ = (
     Question(
         "A hint loss has fallen to a tenth. What does that say about the student's own features?",
         {
-            "Little: the regressor may have done it": "Measure the features themselves, by CKA or a linear probe.",
+            "Little: the regressor may have done it": "Measure the features themselves: CKA, or a linear probe, that "
+            "is a linear classifier trained on them.",
             "They are like the teacher's": "In section 3 a student that never learned had the lower loss.",
-            "They are linear maps of the teacher's": "Only if the regressor is linear, and the loss near 0.",
+            "They are linear maps of the teacher's": "The other way round, if the regressor is linear and the loss 0.",
         },
         right="Little: the regressor may have done it",
     ),
@@ -100,7 +106,7 @@ QUIZ = (
         {
             "SimKD's projector and classifier": "They are the student's new head: count their parameters and time.",
             "FitNets' regressor": "It is thrown away after training.",
-            "FT's paraphraser and translator": "Both serve the loss alone.",
+            "FT's autoencoder": "It makes the factors that the loss compares, and serves the loss alone.",
         },
         right="SimKD's projector and classifier",
     ),

@@ -45,6 +45,10 @@ HINT_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda s, t, w, b: my_hint_loss(s, t, w, b) / 2,
         "the paper has a half, in front of a sum. Here the plain mean of squares is asked for.",
     ),
+    "a sum over channels": (
+        lambda s, t, w, b: my_hint_loss(s, t, w, b) * t.shape[1],
+        "channels are averaged too, like examples and places.",
+    ),
     "means over places first": (
         lambda s, t, w, b: F.mse_loss(_regressed(s, w, b).mean(dim=(2, 3)), t.mean(dim=(2, 3))),
         "then the places may be anything, if only their means agree. Compare place by place.",
@@ -91,6 +95,18 @@ PARTIAL_MISTAKES: dict[str, tuple[Any, str]] = {
     "a ReLU at zero for the target": (
         lambda s, t, m: my_partial_distance(s, t, torch.zeros_like(m)),
         "the target is max(teacher, margin), and the margin is negative.",
+    ),
+    "the teacher itself for the target": (
+        lambda s, t, m: ((s - t) ** 2 * ~((t <= 0) & (s <= t))).mean(),
+        "where the teacher is below the margin, the margin is enough: the target is max(teacher, margin).",
+    ),
+    "the smaller of the two for the target": (
+        lambda s, t, m: ((s - torch.minimum(t, m)) ** 2 * ~((t <= 0) & (s <= torch.minimum(t, m)))).mean(),
+        "an active teacher must stay the target: take the larger of teacher and margin.",
+    ),
+    "a sum over elements": (
+        lambda s, t, m: my_partial_distance(s, t, m) * s.numel(),
+        "that grows with the batch and the width: take the mean.",
     ),
     "a mean over what is left": (
         lambda s, t, m: my_partial_distance(s, t, m) * s.numel() / ((t > 0) | (s > torch.maximum(t, m))).sum(),

@@ -44,6 +44,14 @@ MAP_MISTAKES: dict[str, tuple[Any, str]] = {
         ),
         "each example by itself: a row of the result has length 1, not a column.",
     ),
+    "the power of the sum": (
+        lambda a, power: F.normalize(a.abs().sum(dim=1).pow(power).flatten(1), dim=1),
+        "each channel is powered, then they are summed.",
+    ),
+    "the power in the place of p": (
+        lambda a, power: F.normalize(a.abs().pow(power).sum(dim=1).flatten(1), power),
+        "F.normalize's second argument is the kind of length. It is 2 here, whatever the power.",
+    ),
     "zero divided by zero": (
         lambda a, power: (m := a.abs().pow(power).sum(dim=1).flatten(1)) / m.norm(dim=1, keepdim=True),
         "a layer that is silent for an example gives nan. F.normalize leaves zeros.",
@@ -54,6 +62,10 @@ MAP_MISTAKES: dict[str, tuple[Any, str]] = {
 def my_transfer(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
     """04.2."""
     return attention_transfer_loss(student_maps, teacher_maps)
+
+
+def _activity(maps: Tensor) -> Tensor:
+    return maps.square().sum(dim=1, keepdim=True)
 
 
 def _pooled(student: Tensor, teacher: Tensor, *, features_first: bool) -> Tensor:
@@ -70,8 +82,19 @@ TRANSFER_MISTAKES: dict[str, tuple[Any, str]] = {
         "a fine loss, but the exercise asks for the squared mean of the authors' code.",
     ),
     "the sum over places": (
-        lambda s, t: my_transfer(s, t) * t[0, 0].numel(),
+        Forms(
+            lambda s, t: my_transfer(s, t) * t[0, 0].numel(),
+            lambda s, t: my_transfer(s, t) * t[0, 0].numel() * len(t),
+        ),
         "the mean is over examples and places.",
+    ),
+    "not normalised": (
+        lambda s, t: F.mse_loss(F.adaptive_avg_pool2d(_activity(s), t.shape[2:]), _activity(t)),
+        "bring each example's map to length 1, or the scales of two networks are compared.",
+    ),
+    "the weight of 1,000": (
+        lambda s, t: 1000 * my_transfer(s, t),
+        "the weight is not part of this loss: whoever adds it to another one chooses it.",
     ),
     "the features averaged down": (
         lambda s, t: _pooled(s, t, features_first=True),
@@ -118,6 +141,16 @@ def _viewed(student: Tensor, teacher: Tensor, heads: int) -> Tensor:
     return attention_relation_divergence(q, p).mean()
 
 
+def _never_swapped(student: Tensor, teacher: Tensor, heads: int) -> Tensor:
+    q, p = (value_relation(v.unflatten(-1, (heads, -1))) for v in (student, teacher))
+    return attention_relation_divergence(q, p).mean()
+
+
+def _of_probabilities(student: Tensor, teacher: Tensor, heads: int) -> Tensor:
+    q, p = (value_relation(_heads(v, heads)) for v in (student, teacher))
+    return F.kl_div(q, p, reduction="none").sum(dim=-1).mean()
+
+
 RELATION_MISTAKES: dict[str, tuple[Any, str]] = {
     "student and teacher swapped": (
         lambda s, t, heads: my_relation_loss(t, s, heads),
@@ -136,8 +169,16 @@ RELATION_MISTAKES: dict[str, tuple[Any, str]] = {
         "each head has only a part of the width: D/heads features.",
     ),
     "a reshape without a transposition": (
-        _viewed,
+        Forms(_viewed, _never_swapped),
         "reshape to (B, heads, L, ...) mixes tokens and features. Split the last axis, then swap heads and tokens.",
+    ),
+    "heads ignored": (
+        lambda s, t, heads: my_relation_loss(s, t, 1),
+        "each head has a relation of its own, between its own part of the features.",
+    ),
+    "kl_div of probabilities": (
+        _of_probabilities,
+        "kl_div's first argument is the student's logarithms. attention_relation_divergence takes probabilities.",
     ),
     "the sum over heads": (
         lambda s, t, heads: my_relation_loss(s, t, heads) * heads,

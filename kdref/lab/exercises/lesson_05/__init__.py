@@ -75,21 +75,21 @@ EXERCISES: dict[str, Exercise] = {
         remark="Two columns on one side and three on the other: similarity matrices don't care.",
     ),
     "05.3": Exercise(
-        title="Predict what a shift changes",
+        title="Predict what a constant feature changes",
         hint="Where does the constant cancel?",
         further="Which are made of differences of examples, and which of products or cosines?",
         differs=_names_differ,
         solution={"SP", "CC", "PKT"},
         mistakes={
             "all of them": (_NAMES, "in the difference of two examples the constant cancels. Which use differences?"),
-            "none": (set(), "a cosine is an angle seen from the origin, and a shift moves the origin."),
+            "none": (set(), "a cosine is an angle seen from the origin, and the constant moves away from it."),
             "SP alone": ({"SP"}, "SP is made of products. What are the cosines of CC and PKT made of?"),
             "the other way round": (
                 {"RKD distance", "RKD angle"},
                 "those are the ones that stay: the constant cancels in each difference.",
             ),
         },
-        remark="Features after a ReLU are such a shift: none is negative, and no cosine is below 0.",
+        remark="It is a shift along a new axis. A ReLU does alike: no feature is negative, no cosine below 0.",
     ),
     "05.4": Exercise(
         title="Find your partner",

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdref.lab.course.questions import Forms
 from kdref.relation import info_nce_loss, similarity_preserving_loss
 
 __all__ = [
@@ -57,6 +58,10 @@ DISTANCE_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda x: _distances(x) * (len(x) - 1) / _distances(x).sum(dim=1, keepdim=True),
         "one number for the whole batch: a row's own mean hides which examples lie far from all others.",
     ),
+    "each pair counted once": (
+        lambda x: my_relative_distances(x) / 2,
+        "the table holds each pair twice: divide its sum by B·(B - 1), or half of it by half of that.",
+    ),
     "products of features far from zero": (
         _by_products,
         "|a|² + |b|² - 2ab loses in float32 what a and b have in common. Subtract the batch's mean first.",
@@ -88,6 +93,10 @@ SIMILARITY_MISTAKES: dict[str, tuple[Any, str]] = {
     "features of length 1 first": (
         lambda s, t: _similarity(s, t, unit_first=True),
         "take the products of the features as they are. Only the rows of the product matrix get length 1.",
+    ),
+    "the products as they are": (
+        lambda s, t: F.mse_loss(s @ s.mT, t @ t.mT),
+        "each row of the product matrix gets length 1 first, so that neither net's scale counts.",
     ),
     "the matrix as a whole at length 1": (
         _whole_matrix,
@@ -181,7 +190,28 @@ CLASS_MISTAKES: dict[str, tuple[Any, str]] = {
         ).mean(),
         "that asks for any example of the class. Here only one's own counts; the others are neither right nor wrong.",
     ),
+    "section 7's loss on labels": (
+        Forms(
+            lambda s, t, labels, tau: _of_the_class(_cosines(s, t) / tau, labels),
+            lambda s, t, labels, tau: _among_others(_cosines(s, t) / tau, labels),
+        ),
+        "there the others of one's class are partners. Here they are left out, and the one partner is one's own.",
+    ),
+    "both directions": (
+        lambda s, t, labels, tau: _both_ways(_without(_cosines(s, t) / tau, labels, -torch.inf)),
+        "the student's side alone is asked for.",
+    ),
 }
+
+
+def _of_the_class(logits: Tensor, labels: Tensor) -> Tensor:
+    return -F.log_softmax(logits, dim=1)[labels[:, None] == labels].mean()
+
+
+def _among_others(logits: Tensor, labels: Tensor) -> Tensor:
+    itself = torch.eye(len(labels), dtype=torch.bool)
+    same = (labels[:, None] == labels) & ~itself
+    return -F.log_softmax(logits.masked_fill(itself, -torch.inf), dim=1)[same].mean()
 
 
 def my_critic_loss(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
@@ -204,6 +234,12 @@ def _as_written(positives: Tensor, negatives: Tensor, temperature: float, c: flo
     one, other = (x.div(temperature).exp() for x in (positives, negatives))
     h, g = (x / (x + negatives.shape[1] * c) for x in (one, other))
     return -(h.log() + (1 - g).log().sum(dim=1)).mean()
+
+
+def _rounded(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
+    noise = math.log(negatives.shape[1] * c)
+    rejected = -torch.log1p(-torch.sigmoid(negatives / temperature - noise))
+    return (F.softplus(noise - positives / temperature) + rejected.sum(dim=1)).mean()
 
 
 def _mean_of_negatives(positives: Tensor, negatives: Tensor, temperature: float, c: float) -> Tensor:
@@ -236,6 +272,18 @@ CRITIC_MISTAKES: dict[str, tuple[Any, str]] = {
     "the mean of the negatives": (
         _mean_of_negatives,
         "there are K questions to strangers and one to the partner: they are summed.",
+    ),
+    "a sum over the batch": (
+        lambda p, n, tau, c: my_critic_loss(p, n, tau, c) * len(p),
+        "over the strangers it is a sum, over the examples a mean.",
+    ),
+    "no temperature": (
+        lambda p, n, tau, c: my_critic_loss(p, n, 1.0, c),
+        "the cosines are divided by the temperature.",
+    ),
+    "1 - h as written": (
+        _rounded,
+        "h rounds to 1, so that the log of 1 - h is infinite. -log(1 - σ(a)) is F.softplus(a).",
     ),
     "strangers accepted": (_all_accepted, "for a stranger the right answer is no, of probability 1 - h."),
     "one of K + 1": (

@@ -111,9 +111,9 @@ QUIZ = (
     Question(
         "Your multi-teacher loss stops falling at 0.3 and the student's gradient is zero. What is wrong?",
         {
-            "Nothing": "The teachers disagree by 0.3 nats on average: below that the loss can't go.",
+            "Nothing": "The teachers disagree by that much on average (times τ²): below it the loss can't go.",
             "The student is too small": "Then the gradient would not be zero with respect to its logits.",
-            "The temperature is too low": "At any temperature the loss ends at the teachers' disagreement there.",
+            "The temperature is too low": "At any temperature it ends at τ² times the teachers' disagreement there.",
         },
         right="Nothing",
     ),

@@ -60,6 +60,11 @@ def _divergences(s: Tensor, z: Tensor, tau: float) -> Tensor:  # (K, B)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 
+def _reverse(s: Tensor, z: Tensor, tau: float) -> Tensor:  # (K, B)
+    log_q, log_p = F.log_softmax(s / tau, dim=-1), F.log_softmax(z / tau, dim=-1)
+    return (log_q.exp() * (log_q - log_p)).sum(dim=-1)
+
+
 def _against_average(s: Tensor, z: Tensor, w: Tensor, tau: float) -> Tensor:
     average = average_probabilities(z, weights=w, temperature=tau)
     return tau**2 * F.kl_div(F.log_softmax(s / tau, dim=-1), average, reduction="batchmean")
@@ -86,6 +91,14 @@ LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
         _against_average,
         "the gradient is right! The value is too small by the teachers' disagreement, a constant.",
     ),
+    "the divergence turned round": (
+        lambda s, z, w, tau: tau**2 * (w[:, None] * _reverse(s, z, tau)).sum(dim=0).mean(),
+        "the teachers' probabilities stand in front, KL(teacher ‖ student). F.kl_div takes the student first.",
+    ),
+    "the teachers not softened": (
+        lambda s, z, w, tau: tau**2 * (w[:, None] * _divergences(s, tau * z, tau)).sum(dim=0).mean(),
+        "both sides are divided by τ, the teachers' logits too.",
+    ),
     "summed over the examples": (
         lambda s, z, w, tau: tau**2 * (w[:, None] * _divergences(s, z, tau)).sum(),
         "sum over teachers, mean over examples.",
@@ -106,6 +119,10 @@ CONFIDENCE_MISTAKES: dict[str, tuple[Any, str]] = {
     "the worst gets the most": (
         lambda z, y: _surprise(z, y).softmax(dim=0),
         "a large cross-entropy is a bad teacher: 1 minus the softmax is asked for.",
+    ),
+    "how sure, not how right": (
+        lambda z, y: (1 - torch.special.entr(z.softmax(-1)).sum(-1).softmax(dim=0)) / (len(z) - 1),
+        "that looks at the teacher's entropy. The cross-entropy with the label is asked for.",
     ),
     "the sum is K - 1": (
         lambda z, y: 1 - _surprise(z, y).softmax(dim=0),

@@ -70,7 +70,18 @@ def _peer_cross_entropies(logits: Tensor) -> Tensor:
     return (crossed.sum(dim=1) - crossed.diagonal()) / (len(logits) - 1)
 
 
+def _average_peer(logits: Tensor) -> Tensor:
+    p = logits.softmax(dim=-1)
+    others = (p.sum(dim=0) - p) / (len(p) - 1)
+    return (others * (others.log() - logits.log_softmax(dim=-1))).sum(dim=-1).mean(dim=-1)
+
+
 PEER_MISTAKES: dict[str, tuple[Any, str]] = {
+    "against the average peer": (
+        _average_peer,
+        "the mean of the divergences is asked for, not the divergence from the mean: smaller by what the others "
+        "disagree among themselves.",
+    ),
     "divided by all peers": (
         lambda z: _all_pairs(z).mean(dim=1),
         "a peer is no teacher of itself: there are K - 1 others.",
