@@ -23,7 +23,7 @@ from kdref.soft_targets import soft_target_loss
 
 MODEL = "mlp-64"
 BATCH_SIZE = 200
-EPOCHS = 20
+EPOCHS = 60
 UNLABELLED = -100  # the label that cross_entropy ignores
 CONTRASTIVE_TEMPERATURE = 0.1
 

@@ -40,12 +40,12 @@ def train(known: Watch, fold: Fold, x: Tensor, said: Tensor | None = None, *, se
     theirs = torch.zeros(len(known.y), 7) if said is None else said
     batches = Batches(x[rows], labels[rows], theirs[rows], batch_size=200, seed=seed)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2, weight_decay=0.01)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
 
     def step(batch: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
         return terms(student, batch, taught=said is not None)
 
-    fit(step, student, batches, optimizer, epochs=20, scheduler=scheduler, progress=False)
+    fit(step, student, batches, optimizer, epochs=60, scheduler=scheduler, progress=False)
     return teacher_outputs(student, x)
 
 
