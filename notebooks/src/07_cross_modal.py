@@ -430,11 +430,11 @@ print(f"labels alone are right on {means.loc['gyroscope | nobody | labels', 'fit
 # - **Helped:** the accelerometer's *argmax*, as a plain label (most often of weight 1), by nearly five points of
 #   accuracy and 0.20 nats; selection by agreement, at τ = 1 and at τ = 2; soft targets by three points and 0.11 nats.
 #   All labels would bring six points: the argmax brings more than three quarters of that gain.
-# - **Is it what is soft in them?** The first choice is enough, of a teacher that is right on nearly four of five windows:
-#   the argmax is ahead of soft targets, as tuned. But the tuning chose between τ = 0.5 (weight decay 5) and τ = 1 (1)
-#   by half a point, on ten folds. We looked afterwards, on the same 24 seeds, outside the stored runs: soft targets
-#   fixed at τ = 1 and a decay of 1 gain 4.9 points (standard error 0.4), the argmax at that decay and a weight of 1 is
-#   ahead of them by 0.4 (0.2). So the lead is the tuning's, more than the method's.
+# - **Is it what is soft in them?** The first choice is enough, of a teacher that is right on nearly four of five
+#   windows: the argmax is ahead of soft targets, as tuned, in accuracy and in NLL. But the tuning chose between τ = 0.5
+#   (weight decay 5) and τ = 1 (1) by half a point, on ten folds. We looked afterwards, on the same 24 seeds, outside
+#   the stored runs: soft targets fixed at τ = 1 and a decay of 1 gain 4.9 points (standard error 0.4), the argmax at
+#   that decay and a weight of 1 is ahead of them by 0.4 (0.2). So the lead is the tuning's, more than the method's.
 # - **It is not the extra windows alone.** The control "gyroscope | soft targets" has the same windows, and a teacher of
 #   the student's own sense, which is no better than the student: no useful difference in accuracy, undecided in NLL.
 # - **It is a better teacher, of another sense.** The two come together here. Would a gyroscope's teacher that is right
@@ -445,14 +445,14 @@ print(f"labels alone are right on {means.loc['gyroscope | nobody | labels', 'fit
 #   bring four), but not from a teacher that knows less.
 # - **Selection by agreement**, as tuned, is ahead of soft targets by more than a point at τ = 1; at τ = 2 that is
 #   undecided. It is not the selection that gains: in the same look, at equal τ and a decay of 1, it is behind soft
-#   targets on all windows by 0.2 points at both temperatures (0.2 and 0.1).
+#   targets on all windows, by a quarter of a point or less (0.2 and 0.1).
 # - **Contrastive alignment** gains less than a point, at the best of its weights, and helps in one group of seeds of
 #   three; **features** make no useful difference in accuracy, whatever their weight. In NLL both are undecided.
 # - **The budget decides, too.** All this is after 60 epochs. After 20, tuned in the same way, the argmax and soft
 #   targets gained 3.0 points each, with no useful difference between them, and selection at τ = 2 was undecided (0.7).
 #   The argmax and selection used the longer training, labels alone (54.4 % right after 20 epochs, 54.5 % after 60) did
-#   not, nor did soft targets as tuned (57.4 and 57.6). Of their own windows labels alone still fit no more than 87 % (85 after 20):
-#   the tuning most often gives them the largest weight decay.
+#   not, nor did soft targets as tuned (57.4 and 57.6). Of their own windows labels alone still fit no more than 87 %
+#   (85 after 20): the tuning most often gives them the largest weight decay.
 # - **A limit.** With all labels, the gyroscope is still more than fifteen points behind an accelerometer with three
 #   people's labels. Much of what that teacher knows does not seem to be within reach of networks like these, through
 #   the student's signal.
@@ -624,7 +624,8 @@ lab.quiz("07")
 # **Use it** when a better sense is there at training time only (a depth camera, a laboratory's instruments, a sensor
 # that costs too much or tells too much), pairs are cheap and labels are dear. Start with the teacher's first choice as
 # a label, on unlabelled pairs, with cross-entropy on what labels there are; tune its weight and the weight decay. Soft
-# targets as tuned here helped less; at τ = 1 they may do as well. Train long enough: a short training hid what two methods can do.
+# targets as tuned here helped less; at τ = 1 they may do as well. Train long enough: a short training hid what two
+# methods can do.
 #
 # **What it buys:** a sensor that can stay switched off, or be left out of the product. Here the student runs without
 # the accelerometer, and is better than its own labels made it. Say also what it does not buy: a watch that *has* both
