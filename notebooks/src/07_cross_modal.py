@@ -441,8 +441,8 @@ print(f"labels alone are right on {means.loc['gyroscope | nobody | labels', 'fit
 #   as often do as well? No arm asks.
 # - **It is the direction.** The gyroscope's network is wrong on nearly half of the unlabelled windows, the
 #   accelerometer's on about a fifth. Taught by the gyroscope, an accelerometer loses more than three points, though the
-#   tuning mostly took the lowest temperature, which leaves least of that teacher. There was room for a gain (all labels
-#   bring four), but not from a teacher that knows less.
+#   tuning mostly took the lowest temperature, which leaves least of that teacher. There was room for a gain:
+#   all labels bring four.
 # - **Selection by agreement**, as tuned, is ahead of soft targets by more than a point at τ = 1; at τ = 2 that is
 #   undecided. It is not the selection that gains: in the same look, at equal τ and a decay of 1, it is behind soft
 #   targets on all windows, by a quarter of a point or less (0.2 and 0.1).
@@ -454,8 +454,7 @@ print(f"labels alone are right on {means.loc['gyroscope | nobody | labels', 'fit
 #   not, nor did soft targets as tuned (57.4 and 57.6). Of their own windows labels alone still fit no more than 87 %
 #   (85 after 20): the tuning most often gives them the largest weight decay.
 # - **A limit.** With all labels, the gyroscope is still more than fifteen points behind an accelerometer with three
-#   people's labels. Much of what that teacher knows does not seem to be within reach of networks like these, through
-#   the student's signal.
+#   people's labels.
 
 # %% [markdown]
 # ## 6. Person by person
@@ -515,8 +514,7 @@ assert ahead >= 4
 print("the accelerometer is ahead in four exercises or more: yes")
 
 # %% [markdown]
-# Look for exercises in which the teacher is far ahead, and the student does not follow. Perhaps what the teacher goes
-# by can't be felt there. To say so, it takes more than one seed.
+# Look for exercises in which the teacher is far ahead, and the student does not follow.
 
 # %% [markdown]
 # ## 7. Exercises
