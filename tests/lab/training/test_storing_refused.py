@@ -40,7 +40,7 @@ class Other(nn.Sequential):
         ({"shard_size": 9}, "another shard_size"),
         ({"seed": 1}, "another seed"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
 )
 def test_nothing_is_mixed(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     usual = {"teacher": mine.teacher(), "data": mine.X, **SMALL}
