@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdref.lab.data.smartwatch import folds
-from kdref.lab.experiments import load
+from kdref.lab.experiments import cross_modal_equal, load
 from kdref.lab.experiments._cross_modal import METHODS, Outputs, people, train
 from kdref.lab.experiments.cross_modal import ARMS
 from kdref.lab.experiments.cross_modal_tuning import PAIRS, SEEDS, Choice, choices, chosen
@@ -48,6 +48,27 @@ def test_every_arm_has_the_same_seeds_and_none_of_the_tuning() -> None:
     for _, frame in runs.groupby("arm"):
         assert sorted(frame["seed"]) == sorted(runs["seed"].unique())
     assert not set(runs["seed"]) & set(SEEDS)
+
+
+def test_at_equal_settings_only_the_way_of_taking_the_answers_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def watched(sensor: str, seed: int, fold: object, *, decay: float, guide: tuple) -> torch.nn.Module:
+        seen.setdefault(arm, []).append((sensor, seed, decay, guide[0], guide[1], guide[2:]))
+        return guide[0]
+
+    monkeypatch.setattr("kdref.lab.experiments._cross_modal.EPOCHS", 1)
+    monkeypatch.setattr(cross_modal_equal, "train", watched)
+    monkeypatch.setattr(cross_modal_equal, "by_person", lambda model, sensor, test: dict.fromkeys(test, 0.5))
+    for arm in cross_modal_equal.ARMS:
+        assert cross_modal_equal.run(0, arm) == {"accuracy": 0.5}
+    common = [[call[:5] for call in calls] for calls in seen.values()]
+    assert all(calls == common[0] for calls in common)
+    assert {call[2] for call in common[0]} == {cross_modal_equal.DECAY}
+    assert {arm: {call[5] for call in calls} for arm, calls in seen.items()} == {
+        arm: {(METHODS[method], setting)} for arm, (method, setting) in cross_modal_equal.SETTINGS.items()
+    }
+    assert sorted(load("cross_modal_equal")["seed"].unique()) == sorted(load("cross_modal")["seed"].unique())
 
 
 def test_labels_and_taught_students_are_tuned_over_the_same_weight_decays() -> None:
