@@ -25,8 +25,9 @@ def terms(student: nn.Module, batch: tuple[Tensor, ...], *, taught: bool) -> Map
     """The labelled windows' cross-entropy, and the teacher's soft targets on the others; label -100: nobody knows."""
     inputs, y, theirs = batch
     own, silent = student(inputs), y == -100
-    hard = F.cross_entropy(own, y, ignore_index=-100)
-    if not taught:
+    hard = F.cross_entropy(own, y, ignore_index=-100, reduction="sum")
+    hard = hard / (~silent).sum().clamp(min=1)  # the last batch may be few windows, all of one kind
+    if not taught or not silent.any():
         return {"loss": hard}
     soft = soft_target_loss(own[silent], theirs[silent], temperature=2.0)
     return {"loss": hard + soft, "hard": hard, "soft": soft}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdref.lab.data.smartwatch import folds
-from kdref.lab.experiments import cross_modal_equal, load
+from kdref.lab.experiments import _cross_modal_live, cross_modal_equal, load
 from kdref.lab.experiments._cross_modal import METHODS, Outputs, people, train
 from kdref.lab.experiments.cross_modal import ARMS
 from kdref.lab.experiments.cross_modal_tuning import PAIRS, SEEDS, Choice, choices, chosen
@@ -40,6 +40,21 @@ def test_a_last_batch_without_labels_or_without_others_makes_no_nan(monkeypatch:
     train("gyroscope", 0, fold, decay=0.5)  # fit raises where a loss is NaN
     teacher = train("accelerometer", 0, fold, decay=0.5)
     train("gyroscope", 0, fold, decay=0.5, guide=(teacher, "accelerometer", METHODS["soft targets"], 1.0))
+
+
+@pytest.mark.parametrize("labels", [[-100, -100, -100], [2, 0, 1], [-100, 1, -100]])
+def test_the_lessons_own_step_takes_batches_of_one_kind(labels: list[int]) -> None:
+    own, said, y = (
+        torch.sin(torch.arange(9.0)).view(3, 3),
+        torch.cos(torch.arange(9.0)).view(3, 3),
+        torch.tensor(labels),
+    )
+    found = _cross_modal_live.terms(torch.nn.Identity(), (own, y, said), taught=True)["loss"]
+    known = [-torch.log_softmax(own[i], 0)[c] for i, c in enumerate(labels) if c >= 0]
+    silent = [i for i, c in enumerate(labels) if c < 0]
+    p, log_q = (said[silent] / 2).softmax(-1), (own[silent] / 2).log_softmax(-1)
+    expected = sum(known) / max(1, len(known)) + 4 * (p * (p.log() - log_q)).sum() / max(1, len(silent))
+    assert found.item() == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_every_arm_has_the_same_seeds_and_none_of_the_tuning() -> None:
