@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from kdref.lab.course.copying import copyable
+from tests.course.scripts import EXAMPLES, imported, refusal
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PAIRS = [("resnet32x4", "resnet8x4"), ("vgg13", "MobileNetV2")]
 NOT_FOR_NETWORKS = {  # of lessons 01 to 05: parts of losses that are there, other outputs, other architectures
     "kl_divergence soft_target_loss softened_probabilities target_class_divergence nontarget_class_divergence",
@@ -22,12 +22,8 @@ NOT_FOR_NETWORKS = {  # of lessons 01 to 05: parts of losses that are there, oth
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, ModuleType]:
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        names = ("cifar100_data", "cifar100_networks", "cifar100_losses", "cifar100")
-        return {name: __import__(name) for name in names}
-    finally:
-        sys.path.remove(str(EXAMPLES))
+    names = ("cifar100_data", "cifar100_networks", "cifar100_losses", "cifar100")
+    return {name: imported(name) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +110,12 @@ def test_crops_are_what_torchvisions_would_be(modules: dict[str, ModuleType]) ->
 def test_an_unknown_loss_is_told_with_those_there_are(
     modules: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        modules["cifar100"].main(["--losses", "kd,hinton", "--random-data", "9"])
-    said = capsys.readouterr().err
-    assert end.value.code == 1
+    said = refusal(modules["cifar100"], capsys, "--losses", "kd,hinton", "--random-data", 9)
     assert re.search(r"there is no \['hinton'\]: losses labels, kd, .*crd; networks resnet32x4", said)
 
 
 def test_without_data_it_says_where_to_put_them(
     modules: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        modules["cifar100"].main(["--data", str(tmp_path), "--folder", str(tmp_path / "out")])
-    assert "Dataset not found" in capsys.readouterr().err
+    said = refusal(modules["cifar100"], capsys, "--data", tmp_path, "--folder", tmp_path / "out")
+    assert "Dataset not found" in said

@@ -1,21 +1,16 @@
 """The networks of the CIFAR-100 example are those of the published tables."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-PATH = Path(__file__).parents[2] / "examples" / "cifar100_networks.py"
+from tests.course.scripts import imported
 
 
 @pytest.fixture(scope="module")
 def networks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cifar100_networks", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("cifar100_networks")
 
 
 @pytest.mark.parametrize(

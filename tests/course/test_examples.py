@@ -1,6 +1,5 @@
 """The examples run as a user runs them, on generated images, and say what is wrong with bad input."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -13,7 +12,9 @@ from PIL import Image
 from torchvision import models
 from torchvision.transforms import v2
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "distill_your_model.py"
+from tests.course.scripts import EXAMPLES, imported, refusal
+
+EXAMPLE = EXAMPLES / "distill_your_model.py"
 COLOURS = {"blue": (20, 40, 200), "red": (200, 30, 20)}
 QUICK = ["--teacher", "squeezenet1_1", "--student", "shufflenet_v2_x0_5", "--image-size", "64"]
 QUICK += ["--epochs", "1", "--batch-size", "4", "--workers", "0", "--device", "cpu"]
@@ -21,10 +22,7 @@ QUICK += ["--epochs", "1", "--batch-size", "4", "--workers", "0", "--device", "c
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("distill_your_model", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("distill_your_model")
 
 
 def draw(folder: Path, colours: dict[str, tuple[int, int, int]] = COLOURS, count: int = 5) -> Path:
@@ -122,17 +120,6 @@ def untrained(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[int]
 
     monkeypatch.setattr(example, "train", spy)
     return lengths
-
-
-def refusal(example: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that the example ends with."""
-    with pytest.raises(SystemExit) as end:
-        example.main([*map(str, arguments)])
-    assert end.value.code == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    return said.err
 
 
 def test_what_is_hidden_is_neither_class_nor_image(example: ModuleType, tmp_path: Path) -> None:

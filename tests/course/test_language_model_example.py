@@ -12,19 +12,16 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from tests.course.scripts import EXAMPLES, imported, refusal
+
 transformers = pytest.importorskip("transformers")
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXT = [f"{n} bottles of milk stand on the wall, and {n - 1} remain." for n in range(2, 40)]
 
 
 @pytest.fixture(scope="module")
 def modules() -> dict[str, ModuleType]:
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        return {name: __import__(name) for name in ("language_model_parts", "distill_language_model")}
-    finally:
-        sys.path.remove(str(EXAMPLES))
+    return {name: imported(name) for name in ("language_model_parts", "distill_language_model")}
 
 
 @pytest.fixture
@@ -174,10 +171,8 @@ def test_an_interrupted_training_goes_on_to_the_same_student(
 def test_bad_input_is_told_in_one_line(
     modules: dict[str, ModuleType], text: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        modules["distill_language_model"].main(["--text", str(text), "--length", "32", *arguments])
-    assert end.value.code == 1
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    example = modules["distill_language_model"]
+    assert message in refusal(example, capsys, "--text", text, "--length", 32, *arguments)
 
 
 def test_a_family_that_does_more_than_multiply_is_refused(modules: dict[str, ModuleType]) -> None:

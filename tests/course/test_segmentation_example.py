@@ -1,6 +1,5 @@
 """The segmentation example runs as a user runs it, on images drawn here, and refuses masks that do not fit."""
 
-import importlib.util
 import subprocess
 import sys
 from argparse import Namespace
@@ -11,17 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "distill_segmentation.py"
+from tests.course.scripts import EXAMPLES, imported, refusal
+
+EXAMPLE = EXAMPLES / "distill_segmentation.py"
 QUICK = ["--teacher", "lraspp_mobilenet_v3_large", "--image-size", "32", "--epochs", "1", "--batch-size", "2"]
 QUICK += ["--workers", "0", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("distill_segmentation", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("distill_segmentation")
 
 
 def draw(folder: Path, count: int = 5, highest: int = 1) -> Path:
@@ -117,9 +115,4 @@ def test_bad_input_is_told_in_one_line(
     example: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil, arguments, message: str
 ) -> None:
     spoil(draw(tmp_path))
-    with pytest.raises(SystemExit) as end:
-        example.main([str(tmp_path), *QUICK, *arguments])
-    said = capsys.readouterr().err
-    assert end.value.code == 1
-    assert message in said
-    assert said.count("\n") == 1
+    assert message in refusal(example, capsys, tmp_path, *QUICK, *arguments)

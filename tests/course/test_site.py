@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import kdref
 from kdref.lab.course import notebooks
 from kdref.lab.course.copying import copyable
+from tests.course.scripts import imported
 from tests.course.test_browser import CHROMIUM
 
 SITE = Path("docs/site").resolve()
@@ -258,17 +258,8 @@ def test_a_broken_link_is_noticed(tmp_path: Path) -> None:
     assert faults == ["a.html: /a.html#y", "a.html: /b.html"]
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SITE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_without_an_address_nothing_opens_elsewhere_and_with_one_each_lesson_does() -> None:
-    address = load("address")
+    address = imported("address", SITE)
     assert address.REPOSITORY == ""
     assert address.launch_links("", "01_soft_targets") == []
     binder, colab = address.launch_links("me/kdref", "01_soft_targets")

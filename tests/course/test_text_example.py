@@ -1,7 +1,6 @@
 """The text classifier's example runs as a user runs it, on a small BERT and a file written here."""
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,17 +14,15 @@ transformers = pytest.importorskip("transformers")
 
 from kdref.lab.models import sentence_encoder  # noqa: E402
 from kdref.language import distilbert_loss  # noqa: E402
+from tests.course.scripts import EXAMPLES, imported, refusal  # noqa: E402
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "distill_text_classifier.py"
+EXAMPLE = EXAMPLES / "distill_text_classifier.py"
 WORDS = {"good": "fine lovely great", "bad": "poor dull awful", "odd": "strange weird curious"}
 
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("distill_text_classifier", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return imported("distill_text_classifier")
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +134,4 @@ def test_bad_input_is_told_in_one_line(
 ) -> None:
     if rows is not None:
         write(tmp_path / name, rows)
-    with pytest.raises(SystemExit) as end:
-        example.main(["--data", str(tmp_path / name)])
-    said = capsys.readouterr().err.splitlines()
-    assert end.value.code == 1
-    assert message in said[-1]
+    assert message in refusal(example, capsys, "--data", tmp_path / name)
