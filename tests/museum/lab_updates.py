@@ -8,6 +8,17 @@ ACCUMULATED = (
 )
 
 
+def accumulated(step, group, optimizer, means, share, after_batch=lambda: None) -> None:  # type: ignore[no-untyped-def]
+    """One update in which each batch's loss counts by its share."""
+    optimizer.zero_grad()
+    for batch in group:
+        terms = step(batch)
+        means.add(terms, examples_in(batch))
+        (terms["loss"] * share(batch)).backward()
+        after_batch()
+    optimizer.step()
+
+
 @exhibit(
     replaces="kdref.lab.training.fit:_update",
     seen_in="huggingface/transformers PR 34191; modelscope/ms-swift PR 10084, before the repairs",
@@ -15,12 +26,7 @@ ACCUMULATED = (
 )
 def mean_of_batch_means(step, group, modules, optimizer, means, process, clip_norm):  # type: ignore[no-untyped-def]
     """Accumulated batches count the same, whatever their sizes."""
-    optimizer.zero_grad()
-    for batch in group:
-        terms = step(batch)
-        means.add(terms, examples_in(batch))
-        (terms["loss"] / len(group)).backward()
-    optimizer.step()
+    accumulated(step, group, optimizer, means, share=lambda batch: 1 / len(group))
 
 
 @exhibit(
@@ -30,12 +36,7 @@ def mean_of_batch_means(step, group, modules, optimizer, means, process, clip_no
 )
 def sum_of_batch_means(step, group, modules, optimizer, means, process, clip_norm):  # type: ignore[no-untyped-def]
     """Accumulated losses are summed: the gradient grows with the number of batches."""
-    optimizer.zero_grad()
-    for batch in group:
-        terms = step(batch)
-        means.add(terms, examples_in(batch))
-        terms["loss"].backward()
-    optimizer.step()
+    accumulated(step, group, optimizer, means, share=lambda batch: 1.0)
 
 
 @exhibit(
@@ -45,14 +46,13 @@ def sum_of_batch_means(step, group, modules, optimizer, means, process, clip_nor
 )
 def cut_after_each_batch(step, group, modules, optimizer, means, process, clip_norm):  # type: ignore[no-untyped-def]
     """Accumulated gradients are cut several times: what came first is made smaller than what comes last."""
-    optimizer.zero_grad()
-    for batch in group:
-        terms = step(batch)
-        means.add(terms, examples_in(batch))
-        (terms["loss"] * examples_in(batch) / sum(map(examples_in, group))).backward()
+    total = sum(map(examples_in, group))
+
+    def cut() -> None:
         if clip_norm is not None:
             process.clip(optimizer, clip_norm)
-    optimizer.step()
+
+    accumulated(step, group, optimizer, means, share=lambda batch: examples_in(batch) / total, after_batch=cut)
 
 
 @exhibit(
