@@ -750,8 +750,9 @@ lab.quiz("03")
 #
 # **Use them** when you can tune. Here, with 100 labels, one hint of five places gained, less than soft targets did;
 # SimKD gained more, but not shown to be more than soft targets for a plain net of its size. With 500 labels ([lesson
-# 05](05_relation_based.ipynb), section 8), ReviewKD and SimKD beat soft targets for a student of the same family, hints
-# and SimKD for one of another. If the teacher has no outputs to copy, try relations first (lesson 05, section 7).
+# 05](05_relation_based.ipynb), section 8; three settings each), ReviewKD and SimKD beat soft targets for a student of
+# the same family, hints and SimKD for one of another. If the teacher has no outputs to copy, try relations first
+# (lesson 05, section 7).
 #
 # **How:** try several places; choose the weight on validation data, and look whether the labels are still learned;
 # always run soft targets, labels alone and a plain net of the same size beside it.

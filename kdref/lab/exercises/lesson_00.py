@@ -30,7 +30,8 @@ def _verdict_differs(answer: Any, reference: Any) -> str | None:
 EXERCISES: dict[str, Exercise] = {
     "00.1": Exercise(
         title="Points",
-        hint="A gain in points is the difference of two percentages: subtract one from the other.",
+        hint="A point is one per cent of the test set.",
+        further="A gain in points is the difference of two percentages: subtract one from the other.",
         differs=number(tolerance=0.01),
         solution=5.0,
         mistakes={
@@ -42,7 +43,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "00.2": Exercise(
         title="Soften",
-        hint="Divide the logits by the temperature, then call torch.softmax with dim=-1.",
+        hint="It is torch.softmax, over the last dimension.",
+        further="Divide the logits by the temperature, then call torch.softmax with dim=-1.",
         differs=calls(
             {
                 "two examples at temperature 1": (_LOGITS, 1.0),

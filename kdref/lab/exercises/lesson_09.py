@@ -133,7 +133,8 @@ _SLOPE = torch.tensor([-0.2, -3.0, 0.01, 5.0])
 EXERCISES: dict[str, Exercise] = {
     "09.1": Exercise(
         title="Predict what the best discriminator leaves",
-        hint="The best D is p/(p + q) at each place: 3/5 and 1/3. Then the mean of -log D and of -log(1 - D).",
+        hint="The best D is p/(p + q) at each place: 3/5 and 1/3.",
+        further="The best D is p/(p + q) at each place: 3/5 and 1/3. Then the mean of -log D and of -log(1 - D).",
         differs=number(tolerance=0.004),
         solution=_LEFT,
         mistakes={
@@ -150,7 +151,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "09.2": Exercise(
         title="Build both losses",
-        hint="F.logsigmoid(d) is log σ(d), and 1 - σ(d) is σ(-d). Stack the discriminator's loss and the student's.",
+        hint="F.logsigmoid(d) is log σ(d), and 1 - σ(d) is σ(-d).",
+        further="F.logsigmoid(d) is log σ(d), and 1 - σ(d) is σ(-d). Stack the discriminator's loss and the student's.",
         differs=calls(
             {
                 "three scores of the student, two of the teacher": _SCORES,
@@ -163,7 +165,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "09.3": Exercise(
         title="Match two Gaussians",
-        hint="The score of a Gaussian is (μ - x)/σ². Then (own score - teacher's score) / B.",
+        hint="The score of a Gaussian is (μ - x)/σ².",
+        further="The score of a Gaussian is (μ - x)/σ². Then (own score - teacher's score) / B.",
         differs=calls(
             {
                 "three samples": (torch.tensor([0.0, 1.0, 4.0]), 1.0, 2.0, 3.0, 0.5),
@@ -176,7 +179,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "09.4": Exercise(
         title="Build one step of the attack",
-        hint="Add step_size * gradient.sign(); clamp what was added in all to ± radius; clamp the image to 0 to 1.",
+        hint="The step goes along the sign; then two clamps.",
+        further="Add step_size * gradient.sign(); clamp what was added in all to ± radius; clamp the image to 0 to 1.",
         differs=calls(
             {
                 "a radius of 0.1": (_MOVED, _IMAGE, _SLOPE, 0.05, 0.1),

@@ -187,7 +187,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "10.2": Exercise(
         title="Predict an information entropy loss",
-        hint="The mean output is (¾, ¼, 0, 0). What is the sum of p log p, with natural logarithms?",
+        hint="The mean output is (¾, ¼, 0, 0), and 0 log 0 counts 0.",
+        further="The mean output is (¾, ¼, 0, 0). What is the sum of p log p, with natural logarithms?",
         differs=number(tolerance=0.01),
         solution=_THREE_OF_FOUR,
         mistakes={
@@ -200,7 +201,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "10.3": Exercise(
         title="Build the BatchNorm statistics loss",
-        hint="x.transpose(0, 1).flatten(1) has a row per channel; .var is unbiased; then .norm() of differences.",
+        hint="x.transpose(0, 1).flatten(1) has one row per channel.",
+        further="x.transpose(0, 1).flatten(1) has a row per channel; .var is unbiased; then .norm() of differences.",
         differs=calls(
             {
                 "three images of two channels": (_MAPS, torch.tensor([1.0, 2.0]), torch.tensor([2.0, 1.0])),
@@ -213,7 +215,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "10.4": Exercise(
         title="Repair: the best image, not the last",
-        hint="x is changed in place by step: what is stored must be a copy, made before the step.",
+        hint="What do x.data and x share?",
+        further="x is changed in place by step: what is stored must be a copy, made before the step.",
         differs=calls(
             {
                 "a step that overshoots": (torch.tensor([3.0, 3.0]), _squares, _overshooting, 6),

@@ -212,7 +212,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "11.2": Exercise(
         title="How small can half the layers be?",
-        hint="Embeddings stay; of the layers half goes.",
+        hint="What goes, divided by what there was.",
+        further="Embeddings stay; of the layers half goes.",
         differs=number(tolerance=0.01),
         solution=1 - (23.8 + 42.5) / (23.8 + 85.1),
         mistakes={
@@ -232,7 +233,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "11.4": Exercise(
         title="Generalised Jensen-Shannon",
-        hint="First M, then two divergences from it, each with the weight that its first argument has in M.",
+        hint="Mix the probabilities, not the logits.",
+        further="First M, then two divergences from it, each with the weight that its first argument has in M.",
         differs=calls({"β of one half": (_STUDENT, _TEACHER, 0.5), "β of a tenth": (_STUDENT, _TEACHER, 0.1)}),
         solution=my_jensen_shannon,
         mistakes=_JENSEN_SHANNON_MISTAKES,
@@ -240,7 +242,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "11.5": Exercise(
         title="Design: a loss that holds few logits",
-        hint="Loop over `split(chunk)` of both hidden states; project, compare, add up; divide at the end.",
+        hint="student_hidden.split(chunk); N need not be a multiple of it.",
+        further="Loop over `split(chunk)` of both hidden states; project, compare, add up; divide at the end.",
         differs=_compare_chunked,
         solution=my_chunked,
         mistakes=_CHUNKED_MISTAKES,

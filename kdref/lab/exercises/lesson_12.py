@@ -175,7 +175,8 @@ _ROUND_MISTAKES: dict[str, tuple[Any, str]] = {
 EXERCISES: dict[str, Exercise] = {
     "12.1": Exercise(
         title="How likely is a sequence?",
-        hint="log_softmax, then gather the tokens that were written, then the mask.",
+        hint="First log_softmax, and then gather.",
+        further="log_softmax, then gather the tokens that were written, then the mask.",
         differs=calls({"a short and a long sequence": (_LOGITS, _TOKENS, _MASK)}),
         solution=my_log_prob,
         mistakes=_LOG_PROB_MISTAKES,
@@ -183,7 +184,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "12.2": Exercise(
         title="Rejection sampling",
-        hint="Number the right samples of each problem from 1 on; cumsum does it.",
+        hint="cumsum numbers the right ones.",
+        further="Number the right samples of each problem from 1 on; cumsum does it.",
         differs=calls({"one of each": (_RIGHT, 1), "two of each": (_RIGHT, 2)}),
         solution=my_filter,
         mistakes=_FILTER_MISTAKES,
@@ -191,7 +193,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "12.3": Exercise(
         title="How many problems are left?",
-        hint="A problem is lost if all of its samples are wrong.",
+        hint="When is a problem lost?",
+        further="A problem is lost if all of its samples are wrong.",
         differs=number(tolerance=0.01),
         solution=1 - 0.7**4,
         mistakes={
@@ -212,7 +215,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "12.5": Exercise(
         title="Design: prove that speculative decoding is exact",
-        hint="Drafted with probability q, accepted with min(1, p/q). What is the product?",
+        hint="Drafted with q, accepted with min(1, p/q). How likely is a rejection?",
+        further="Drafted with probability q, accepted with min(1, p/q). What is the product?",
         differs=calls(
             {
                 "three tokens": (torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.3, 0.5])),

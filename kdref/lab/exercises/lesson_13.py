@@ -176,7 +176,8 @@ _N, _D = torch.tensor([1e6, 1e8]), torch.tensor([3e7, 1e9])
 EXERCISES: dict[str, Exercise] = {
     "13.1": Exercise(
         title="Predict from two losses and a floor",
-        hint="Take the floor away: each factor of ten in tokens multiplies what is left by the same number.",
+        hint="Take the floor away. What does a factor of ten do to the rest?",
+        further="Take the floor away: each factor of ten in tokens multiplies what is left by the same number.",
         differs=number(tolerance=0.002),
         solution=2.5,
         mistakes={

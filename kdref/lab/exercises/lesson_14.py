@@ -247,7 +247,7 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "14.3": Exercise(
         title="Choose the channels that stay",
-        hint="The size of a channel's factor times the length of `reader[:, c]`; `topk`, then the numbers sorted.",
+        hint="reader[:, c] holds all weights that read channel c. topk gives the numbers in the order of importance.",
         differs=calls(_KEPT),
         solution=channels_kept,
         mistakes=_CHANNEL_MISTAKES,

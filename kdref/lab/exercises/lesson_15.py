@@ -223,7 +223,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "15.4": Exercise(
         title="Build agreement on the teacher's mistakes",
-        hint="wrong = teacher_choice != labels; among those, count where the student's choice is the teacher's.",
+        hint="First the mask of the teacher's mistakes; then the mean of equality over it.",
+        further="wrong = teacher_choice != labels; among those, count where the student's choice is the teacher's.",
         differs=calls(
             {
                 "eight examples": (_STUDENT, _TEACHER, _LABELS),

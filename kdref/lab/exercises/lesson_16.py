@@ -230,7 +230,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "16.4": Exercise(
         title="Build the area under the curve",
-        hint="A column compared with a row compares each with each; where two are equal count one half.",
+        hint="A column compared with a row gives a table of all pairs.",
+        further="A column compared with a row compares each with each; where two are equal count one half.",
         differs=calls({"three own students and four others, with ties": _SCORES, "the best that can be": _BEST}),
         solution=area,
         mistakes=_AREA_MISTAKES,
@@ -238,7 +239,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "16.5": Exercise(
         title="Design: how long must the text be?",
-        hint="Among n pairs the share of green words spreads by 0.5 / √n: how many of these is the surplus?",
+        hint="Among n pairs the share of green words spreads by 0.5 / √n.",
+        further="Among n pairs the share of green words spreads by 0.5 / √n: how many of these is the surplus?",
         differs=number(tolerance=0.02),
         solution=_words_needed(0.2 * _SPREAD),
         mistakes={

@@ -70,6 +70,12 @@ def _against_average(s: Tensor, z: Tensor, w: Tensor, tau: float) -> Tensor:
     return tau**2 * F.kl_div(F.log_softmax(s / tau, dim=-1), average, reduction="batchmean")
 
 
+def _of_probabilities(s: Tensor, z: Tensor, w: Tensor, tau: float) -> Tensor:
+    q, p = (s / tau).softmax(dim=-1), (z / tau).softmax(dim=-1)
+    each = torch.stack([F.kl_div(q, teacher, reduction="batchmean") for teacher in p])
+    return tau**2 * (w * each).sum()
+
+
 LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
     "equal weights": (
         lambda s, z, w, tau: tau**2 * _divergences(s, z, tau).mean(),
@@ -94,6 +100,10 @@ LOSS_MISTAKES: dict[str, tuple[Any, str]] = {
     "the divergence turned round": (
         lambda s, z, w, tau: tau**2 * (w[:, None] * _reverse(s, z, tau)).sum(dim=0).mean(),
         "the teachers' probabilities stand in front, KL(teacher ‖ student). F.kl_div takes the student first.",
+    ),
+    "kl_div of probabilities": (
+        _of_probabilities,
+        "F.kl_div takes the student's log-probabilities, and the teachers' probabilities.",
     ),
     "the teachers not softened": (
         lambda s, z, w, tau: tau**2 * (w[:, None] * _divergences(s, tau * z, tau)).sum(dim=0).mean(),

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.self_distillation import mutual_learning_loss, output_information, ridge_self_distillation
@@ -76,6 +77,12 @@ def _average_peer(logits: Tensor) -> Tensor:
     return (others * (others.log() - logits.log_softmax(dim=-1))).sum(dim=-1).mean(dim=-1)
 
 
+def _of_probabilities(logits: Tensor) -> Tensor:
+    p, peers = logits.softmax(dim=-1), range(len(logits))
+    apart = [[F.kl_div(p[k], p[other], reduction="batchmean") for other in peers if other != k] for k in peers]
+    return torch.stack([torch.stack(row).mean() for row in apart])
+
+
 PEER_MISTAKES: dict[str, tuple[Any, str]] = {
     "against the average peer": (
         _average_peer,
@@ -93,6 +100,10 @@ PEER_MISTAKES: dict[str, tuple[Any, str]] = {
     "the divergence turned round": (
         lambda z: _all_pairs(z).sum(dim=0) / (len(z) - 1),
         "the peer teaches: its probabilities stand in front, KL(peer ‖ own).",
+    ),
+    "kl_div of probabilities": (
+        _of_probabilities,
+        "F.kl_div takes log-probabilities of the one who learns; for the peer's, log_target=True.",
     ),
     "a cross-entropy": (
         _peer_cross_entropies,
