@@ -113,23 +113,29 @@ def museum_page(table: Path) -> str:
 
 
 def _without_widgets(cell: NotebookNode, number: str) -> NotebookNode:
-    """What a widget says of itself in words, and how to move it: without a kernel there is nothing to move."""
-    for position, output in enumerate(cell.get("outputs", [])):
-        text = output.get("data", {}).get("text/plain", "")
-        moved = WIDGET.match(text)
-        quiz = text.startswith("Quiz of lesson")
+    """A widget as its picture at rest and its words, with how to move it: without a kernel nothing moves."""
+    outputs = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        text = data.get("text/plain", "")
+        moved, quiz = WIDGET.match(text), text.startswith("Quiz of lesson")
         if output.output_type != "execute_result" or not (moved or quiz):
+            outputs.append(output)
             continue
         start = f"In your own copy (`python -m kdref start {number}`)"
         if moved:
-            said = f"**{moved[1]}.** The lesson's figures show it at rest. {start} run this cell, then {moved[2]}"
+            title, said = "Something to move", f"**{moved[1]}.** {start} run this cell, then {moved[2]}"
         else:
             questions = re.sub(r"(?m)^ +\( \) ", "   - ", text.partition("\n")[2])
+            title = "Questions"
             said = f"**Quiz.** {start} this cell takes your answers and explains them.\n\n{questions}"
-        markdown = f":::{{admonition}} Something to move\n:class: note\n{said}\n:::"
-        if quiz:
-            markdown = markdown.replace("Something to move", "Questions")
-        cell.outputs[position] = _v4.new_output("display_data", data={"text/markdown": markdown, "text/plain": text})
+        if "image/png" in data:
+            shown = {"image/png": data["image/png"], "text/plain": text}
+            outputs.append(_v4.new_output("display_data", data=shown, metadata=output.metadata))
+        box = f":::{{admonition}} {title}\n:class: note\n{said}\n:::"
+        outputs.append(_v4.new_output("display_data", data={"text/markdown": box, "text/plain": text}))
+    if cell.cell_type == "code":
+        cell.outputs = outputs
     return cell
 
 

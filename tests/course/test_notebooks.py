@@ -90,8 +90,10 @@ def printed(text: str, stream: str = "stdout") -> NotebookNode:
     return new_output("stream", name=stream, text=text)
 
 
-def shown(**data: str) -> NotebookNode:
-    return new_output("display_data", data={kind.replace("_", "/"): value for kind, value in data.items()})
+def shown(*, alt: str | None = None, **data: str) -> NotebookNode:
+    about = {} if alt is None else {"image/png": {"alt": alt}}
+    contents = {kind.replace("_", "/"): value for kind, value in data.items()}
+    return new_output("display_data", data=contents, metadata=about)
 
 
 def notebook_of(*cells: tuple[str, list[NotebookNode], list[str]], **metadata: object) -> NotebookNode:
@@ -139,6 +141,16 @@ BAD = {
         notebook_of(("fig", [shown(image_png="AA==", text_plain="<Figure size 640x480>")], [])),
         "report.figure",
     ),
+    "a figure without alternative text": (
+        images_without_alt,
+        notebook_of(("fig", [shown(image_png="AA==", text_plain="Figure: a line that rises")], [])),
+        "report.figure",
+    ),
+    "a figure of few words": (
+        images_without_alt,
+        notebook_of(("fig", [shown(image_png="AA==", text_plain="Figure: a line", alt="a line")], [])),
+        "report.figure",
+    ),
     "a bare picture": (images_without_alt, new_notebook(cells=[new_markdown_cell("![](a.png)")]), "alternative"),
     "a semicolon": (traps, notebook_of(("f();", [], [])), ";"),
     "interact": (traps, notebook_of(("widgets.interact(f)", [], [])), "interact"),
@@ -180,7 +192,7 @@ def test_rule_finds(rule: Callable[[NotebookNode], list[str]], notebook: Noteboo
 
 
 def test_rules_let_a_good_notebook_pass() -> None:
-    figure = shown(image_png="AA==", text_plain="Figure: a line that rises")
+    figure = shown(image_png="AA==", text_plain="Figure: a line that rises slowly", alt="a line that rises slowly")
     good = notebook_of(
         ("a = f('x;y')  # 100 % of it;", [printed("see kdref/soft_targets.py and https://arxiv.org/tmp/1")], []),
         ("report.figure(fig, alt)", [figure], IGNORED),

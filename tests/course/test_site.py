@@ -214,12 +214,18 @@ def test_solutions_are_folded_and_the_lesson_can_be_downloaded_as_learners_get_i
     page.close()
 
 
-def test_widgets_and_quizzes_say_what_they_are_and_how_to_run_them(folder: Path, visits: dict[str, Visit]) -> None:
-    for name in visits:
-        if name.startswith("notebooks/") and name[10:12].isdigit():
-            text = (folder / name).read_text(encoding="utf-8")
-            assert "Something to move" in text or name[10:12] == "12", name
-            assert "takes your answers" in text, name
+def test_widgets_are_shown_at_rest_and_quizzes_as_text_with_the_way_to_run_them(
+    folder: Path, visits: dict[str, Visit]
+) -> None:
+    lessons = [name for name in visits if name.startswith("notebooks/") and name[10:12].isdigit()]
+    texts = {name[10:12]: (folder / name).read_text(encoding="utf-8") for name in lessons}
+    for number, text in texts.items():
+        assert "Something to move" in text, number
+        assert "takes your answers" in text, number
+        words = " ".join(re.sub("<[^>]+>", "", text).split())
+        assert f"(python -m kdref start {number})" in words, number
+    without = {number for number, text in texts.items() if "at rest: the picture that its controls change" not in text}
+    assert without == {"05"}, "the triangle of lesson 05 is drawn by the browser"
 
 
 FAULTY = "<!DOCTYPE html><title>a page</title><main><article>{body}</article></main>"

@@ -81,7 +81,7 @@ def test_the_static_figure_has_a_panel_a_loss_and_draws_the_best_discriminator()
 
 
 def test_shows_the_same_words_everywhere_and_refuses_nothing_to_draw() -> None:
-    bundle = discriminator_explorer(LOSSES)._repr_mimebundle_()
+    bundle, _ = discriminator_explorer(LOSSES)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Discriminator explorer: run this cell, then move")
     with pytest.raises(ValueError, match="losses must hold one loss at least, got none"):
         discriminator_explorer({})

@@ -35,7 +35,7 @@ def test_choices_move_the_pictures_and_the_words() -> None:
 
 
 def test_shows_the_same_words_everywhere() -> None:
-    bundle = attention_explorer(IMAGES, SIDES, attention_map)._repr_mimebundle_()
+    bundle, _ = attention_explorer(IMAGES, SIDES, attention_map)._repr_mimebundle_()
     assert bundle["text/plain"] == "Attention explorer: run this cell, then choose an image, a layer and a power."
 
 

@@ -46,7 +46,7 @@ def test_the_static_figure_shows_both_sensors_and_all_networks() -> None:
 
 
 def test_shows_the_same_words_everywhere_and_refuses_what_is_not_paired() -> None:
-    bundle = sensor_explorer(SIGNALS, LOGITS, LABELS, **KNOWN)._repr_mimebundle_()
+    bundle, _ = sensor_explorer(SIGNALS, LOGITS, LABELS, **KNOWN)._repr_mimebundle_()
     assert bundle["text/plain"] == "Sensor explorer: run this cell, then choose a window and a temperature."
     with pytest.raises(ValueError, match=r"the same windows, got lengths \[2, 3\]"):
         sensor_explorer(SIGNALS, LOGITS, torch.tensor([0, 1, 1]), **KNOWN)

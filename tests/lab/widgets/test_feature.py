@@ -26,7 +26,7 @@ def test_choosing_layers_moves_the_marks_and_the_words() -> None:
 
 
 def test_shows_the_same_words_everywhere() -> None:
-    bundle = layer_picker({"before": BEFORE})._repr_mimebundle_()
+    bundle, _ = layer_picker({"before": BEFORE})._repr_mimebundle_()
     assert bundle["text/plain"] == "Layer picker: run this cell, then choose a layer of each network."
 
 

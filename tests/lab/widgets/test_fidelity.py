@@ -81,5 +81,5 @@ def test_the_static_figure_draws_the_four_shares_and_the_floor() -> None:
 
 
 def test_shows_the_same_words_everywhere() -> None:
-    bundle = overlap_explorer()._repr_mimebundle_()
+    bundle, _ = overlap_explorer()._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Overlap explorer: run this cell, then choose")

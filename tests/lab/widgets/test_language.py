@@ -65,4 +65,4 @@ def test_bad_input_is_named() -> None:
 
 def test_readers_without_a_kernel_get_a_sentence() -> None:
     panel = divergence_explorer(token_divergence, TEACHER)
-    assert panel._repr_mimebundle_()["text/plain"].startswith("Divergence explorer: run this cell")
+    assert panel._repr_mimebundle_()[0]["text/plain"].startswith("Divergence explorer: run this cell")

@@ -51,7 +51,7 @@ def test_sliders_move_the_picture_and_the_words() -> None:
 
 
 def test_shows_the_same_words_everywhere() -> None:
-    bundle = teachers_explorer(MIRRORED)._repr_mimebundle_()
+    bundle, _ = teachers_explorer(MIRRORED)._repr_mimebundle_()
     expected = "Explorer of several teachers: run this cell, then move their weights and their loudness."
     assert bundle["text/plain"] == expected
 

@@ -78,5 +78,5 @@ def test_the_static_figure_draws_both_students_and_the_curve() -> None:
 
 
 def test_shows_the_same_words_everywhere() -> None:
-    bundle = detection_explorer()._repr_mimebundle_()
+    bundle, _ = detection_explorer()._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Detection explorer: run this cell, then choose")

@@ -75,5 +75,5 @@ def test_weights_that_are_all_zero_are_refused() -> None:
 
 
 def test_shows_the_same_words_everywhere() -> None:
-    bundle = levels_explorer(fake_quantize, WEIGHTS)._repr_mimebundle_()
+    bundle, _ = levels_explorer(fake_quantize, WEIGHTS)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Levels explorer: run this cell, then choose")

@@ -24,7 +24,7 @@ def test_quiz_says_right_and_not_quite_and_why() -> None:
 
 
 def test_quiz_can_be_read_without_a_kernel_but_not_its_answers() -> None:
-    text = quiz("01")._repr_mimebundle_()["text/plain"]
+    text = quiz("01")._repr_mimebundle_()[0]["text/plain"]
     for number, question in enumerate(QUIZ, 1):
         assert f"{number}. {question.text}" in text
         assert all(f"( ) {option}" in text for option in question.options)

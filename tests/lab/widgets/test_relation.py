@@ -127,7 +127,7 @@ def test_explorer_leaves_the_teacher_alone_and_takes_no_other_shape() -> None:
 def test_readers_without_a_kernel_get_a_sentence() -> None:
     shown = triangle_explorer(TEACHER, LOSSES)
     assert isinstance(shown, Panel)
-    assert shown._repr_mimebundle_()["text/plain"].startswith("Triangle explorer: run this cell")
+    assert shown._repr_mimebundle_()[0]["text/plain"].startswith("Triangle explorer: run this cell")
 
 
 def test_the_browser_loads_nothing() -> None:

@@ -44,9 +44,9 @@ def test_choosing_a_cell_moves_the_mark_and_the_words() -> None:
 
 
 def test_balance_explorer_shows_the_same_words_everywhere() -> None:
-    bundle = widgets.balance_explorer(RUNS)._repr_mimebundle_()
+    bundle, _ = widgets.balance_explorer(RUNS)._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Loss-balance explorer: run this cell")
-    assert set(bundle) == {"text/plain", VIEW}
+    assert set(bundle) == {"text/plain", "image/png", VIEW}
 
 
 def test_balance_explorer_refuses_a_grid_with_holes() -> None:

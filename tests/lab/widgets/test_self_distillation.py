@@ -88,4 +88,4 @@ def test_curves_are_drawn_with_labels_and_truth() -> None:
 
 def test_readers_without_a_kernel_get_a_sentence() -> None:
     shown = ridge_explorer(ridge_self_distillation)
-    assert shown._repr_mimebundle_()["text/plain"].startswith("Ridge explorer: run this cell")
+    assert shown._repr_mimebundle_()[0]["text/plain"].startswith("Ridge explorer: run this cell")

@@ -74,4 +74,4 @@ def test_bad_input_is_named() -> None:
 
 
 def test_readers_without_a_kernel_get_a_sentence() -> None:
-    assert explorer()._repr_mimebundle_()["text/plain"].startswith("Explorer of speculative decoding: run this cell")
+    assert explorer()._repr_mimebundle_()[0]["text/plain"].startswith("Explorer of speculative decoding: run this cell")

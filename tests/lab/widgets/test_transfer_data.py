@@ -50,7 +50,7 @@ def test_the_static_figure_shows_all_three_on_one_scale() -> None:
 
 
 def test_shows_the_same_words_everywhere_and_refuses_what_can_not_be_drawn() -> None:
-    bundle = made_explorer(POINTS, make, ALONE)._repr_mimebundle_()
+    bundle, _ = made_explorer(POINTS, make, ALONE)._repr_mimebundle_()
     assert bundle["text/plain"] == "MUNGE explorer: run this cell, then move p and s."
     with pytest.raises(ValueError, match=r"points must be \(N, 2\), to be drawn, got \(5,\)"):
         made_explorer(torch.arange(5.0), make, ALONE)
