@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
 
             student = peft.get_peft_model(student, peft.LoraConfig(r=options.lora, target_modules="all-linear"))
         if options.checkpointing:
-            student.gradient_checkpointing_enable()
+            student.activation_checkpointing_enable()
         hidden_and_head(student, ids[:1])
     except Exception as error:  # nothing is trained yet: one line says enough
         parser.exit(1, f"{parser.prog}: {type(error).__name__}: {' '.join(str(error).split())[:300]}\n")

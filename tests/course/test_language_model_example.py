@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 transformers = pytest.importorskip("transformers")
 
@@ -197,6 +198,10 @@ def test_qwen_works_as_well_as_llama(modules: dict[str, ModuleType], text: Path,
     assert not torch.equal(student.get_output_embeddings().weight, before)
 
 
-def test_lora_trains_only_what_it_adds(modules: dict[str, ModuleType], text: Path) -> None:
+def test_lora_writes_only_what_it_adds(modules: dict[str, ModuleType], text: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    modules["distill_language_model"].main(["--text", str(text), "--length", "32", "--lora", "2", "--device", "cpu"])
+    arguments = ["--text", str(text), "--length", "32", "--lora", "2", "--device", "cpu", "--learning-rate", "0.01"]
+    modules["distill_language_model"].main([*arguments, "--output", str(tmp_path / "student")])
+    written = load_file(tmp_path / "student" / "adapter_model.safetensors")
+    assert all(".lora_A." in name or ".lora_B." in name for name in written)
+    assert any(tensor.count_nonzero() for name, tensor in written.items() if ".lora_B." in name), "B starts at zero"

@@ -70,7 +70,7 @@ def _check_equal(x: Tensor, group: dist.ProcessGroup | None) -> None:
         )
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(torch.autograd.Function):  # torch.distributed.nn's is deprecated since 2.14, and its successor private
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
         ctx.group, ctx.rows = group, len(x)
