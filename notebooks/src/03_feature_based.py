@@ -155,7 +155,7 @@ report.table(counts)
 assert counts.loc["FitNet"].tolist() == [9, 1]
 assert (published["FitNet"] < published["soft targets"])[:7].sum() == 6
 assert counts.loc["CRD"].tolist() == [13, 13]
-print("for resnet32x4 to resnet8x4, the sixth pair:", published.loc[5].to_dict())
+print("the sixth pair, resnet32x4 to resnet8x4:", *(f"{k} {v:.2f}" for k, v in published.loc[5].items()), sep="\n    ")
 
 # %% [markdown]
 # So a plain hint mostly helps against *no teacher*, and mostly falls short of *soft targets*: in six of the seven pairs
@@ -308,6 +308,7 @@ report.table(settings.loc[places], percent=settings.columns[2:], decimals=1, cap
 fitted = settings["knows of its 100 images"]
 tuning = experiments.load("feature_places_tuning").groupby("arm")["accuracy"].mean()
 assert abs(tuning["labels | 0 | 1"] - tuning["labels | 0.1 | 1"]) < 0.01
+assert tuning.filter(like="3 → 1 | 0.1 | ").agg(["min", "max"]).diff().iloc[-1] < 0.02
 assert fitted["labels"] > 0.98
 assert fitted["2 → 2"] < fitted["2 → 2, lighter"] < 0.95 < fitted["1 → 1"]
 assert (settings.loc[["1 → 3", "2 → 2", "3 → 1"], "the least of 24"] < 0.7).all()
@@ -317,7 +318,7 @@ print(experiments.provenance(names[0])["command"], "·", len(stored), "runs,", s
 # Labels alone have learned their images by heart: the budget suffices for them. Some hints at their chosen weight drown
 # the labels: some students know less than 70 of their images. So these also run at a tenth; 2 → 2 still falls short.
 #
-# First a part of it live: the step that shows the method, on one group of eight seeds.
+# First a part of it live: the method's step, on one group of eight seeds.
 
 # %%
 group = BASE_SEED // 1000 if BASE_SEED in set(stored["seed"]) else 0
@@ -362,7 +363,7 @@ assert live["teacher"].mean() > 0.93
 print("and the teachers are right on more than 93 of 100 test images: yes")
 
 # %% [markdown]
-# Now all places, over all 24 seeds.
+# All places, over 24 seeds.
 
 # %% tags=["nbval-ignore-output"]
 attached = stored[stored["arm"].isin(places)]
@@ -608,8 +609,8 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 #
 # Sources: Yim et al., [Huang and Wang](https://arxiv.org/abs/1707.01219), [Kim et
 # al.](https://arxiv.org/abs/1802.04977), [Heo et al.](https://arxiv.org/abs/1811.03233), [Ahn et
-# al.](https://arxiv.org/abs/1904.05835) (a bound of [mutual information](GLOSSARY.md#mutual-information)), [Chen et
-# al.](https://arxiv.org/abs/2104.09044). `kdref.feature` has them all; section 8 of [lesson
+# al.](https://arxiv.org/abs/1904.05835) (a bound of [mutual information](GLOSSARY.md#mutual-information)) [Chen et
+# al.](https://arxiv.org/abs/2104.09044); `kdref.feature` has them all. Section 8 of [lesson
 # 05](05_relation_based.ipynb) compares them with 500 labels.
 #
 # **The projector's role** ([Miles and Mikolajczyk 2024](https://arxiv.org/abs/2303.11098)). Why does a regressor that

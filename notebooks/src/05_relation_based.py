@@ -26,6 +26,7 @@
 
 # %% tags=["setup"]
 import math
+import textwrap
 
 import pandas as pd
 import torch
@@ -499,7 +500,8 @@ for name in relation_side_by_side.STUDENTS:
         found = relation_side_by_side.verdicts_of(name, baseline)
         for verdict in ("helps", "hurts"):
             arms = sorted(arm for arm, said in found.items() if said == verdict)
-            print(f"{name}, against {baseline}, {verdict}, {len(arms)} of {len(found)}: {'; '.join(arms) or 'none'}\n")
+            print(f"{name}, against {baseline}, {verdict}, {len(arms)} of {len(found)}:")
+            print(textwrap.indent(textwrap.fill("; ".join(arms) or "none", 100), "    "))
 
 # %%
 fitted = stored[stored["arm"].str.endswith("| cross-entropy | alone")].groupby("arm")["training_accuracy"]

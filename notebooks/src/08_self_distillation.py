@@ -604,10 +604,10 @@ print("the early exit is more than a point above its own last classifier: yes")
 # %% [markdown]
 # ## 7. Born again below τ = 1 (in depth)
 #
-# The list of section 3 began at τ = 1, and with wrong labels this end of it was chosen: the list was too short. On the
-# same validation images τ = ¼ is better with all three kinds of labels. Is that the teacher, or the temperature? A
-# control tells: the *labels* at τ = ¼, that is $\tau^2$ times their cross-entropy with the student at τ. As τ goes to 0
-# only the teacher's first choice is left, so argmax stands beside it.
+# The list of section 3 began at τ = 1, and with wrong labels this end of it was chosen: the list was too short. So
+# here is τ = ¼, with all three kinds of labels. If it gains, is that the teacher, or the temperature? A control tells:
+# the *labels* at τ = ¼, that is $\tau^2$ times their cross-entropy with the student at τ. As τ goes to 0 only the
+# teacher's first choice is left, so argmax stands beside it.
 
 # %%
 kept = experiments.load("self_distillation_sharp")

@@ -255,7 +255,8 @@ half = 2.365 * images.groupby("arm")["accuracy"].std() / 8**0.5  # Student's t, 
 shown = of_images.astype(dict.fromkeys(costs, int))
 shown.insert(2, "± seeds", [f"{100 * width:.1f}" for width in half.loc[of_images.index]])
 shown.loc["teacher", "± seeds"] = "one network"
-report.table(shown, percent=forms)
+shown.columns = shown.columns.str.replace("_", " ")
+report.table(shown, percent=[form.replace("_", " ") for form in forms])
 
 # %%
 print(experiments.provenance("edge_images")["command"], "·", images["seed"].nunique(), "seeds")

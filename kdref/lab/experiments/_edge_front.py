@@ -104,6 +104,8 @@ def drawn(table: "DataFrame", costs: Mapping[str, str]) -> "Figure":
             for place, form in enumerate(FORMS):
                 for filled, kind in ((True, "teacher|distilled"), (False, "alone")):
                     rows = table[(table["form"] == form) & table["network"].str.contains(kind)]
+                    if rows.empty:
+                        continue
                     color, marker = style.COLORS[place], style.MARKERS[place]
                     name = form if filled else f"{form}, alone"
                     face = color if filled else "white"
@@ -120,7 +122,8 @@ def drawn(table: "DataFrame", costs: Mapping[str, str]) -> "Figure":
             best = table[edge.front(table, cost=cost, gain="accuracy")].sort_values(cost)
             ax.step(best[cost], best["accuracy"], where="post", color="#555555", lw=1.5, zorder=0, label="Pareto front")
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            narrow = table[cost].max() < 5 * table[cost].min()
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if narrow else (1, 2, 5)))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set(xlabel=label, ylabel="accuracy")

@@ -205,7 +205,7 @@ def _draw_triangle(ax: Axes, teacher: Tensor, student: Tensor) -> None:
 
     ax.clear()
     for name, corners, line, color, place in (
-        ("teacher", teacher, "--", style.COLORS[0], (-7.0, -13.0)),
+        ("teacher", teacher, "--", style.COLORS[0], (-16.0, -13.0)),
         ("student", student, "-", style.COLORS[1], (6.0, 5.0)),
     ):
         closed = torch.cat([corners, corners[:1]])
