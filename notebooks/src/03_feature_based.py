@@ -609,7 +609,7 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 #
 # Sources: Yim et al., [Huang and Wang](https://arxiv.org/abs/1707.01219), [Kim et
 # al.](https://arxiv.org/abs/1802.04977), [Heo et al.](https://arxiv.org/abs/1811.03233), [Ahn et
-# al.](https://arxiv.org/abs/1904.05835) (a bound of [mutual information](GLOSSARY.md#mutual-information)) [Chen et
+# al.](https://arxiv.org/abs/1904.05835) (a bound of [mutual information](GLOSSARY.md#mutual-information)), [Chen et
 # al.](https://arxiv.org/abs/2104.09044); `kdref.feature` has them all. Section 8 of [lesson
 # 05](05_relation_based.ipynb) compares them with 500 labels.
 #
@@ -756,7 +756,7 @@ lab.quiz("03")
 # (lesson 05, section 7).
 #
 # **How:** try several places; choose the weight on validation data, and look whether the labels are still learned;
-# always run soft targets, labels alone and a plain net of the same size beside it.
+# run soft targets, labels alone and a plain net of the same size beside it.
 #
 # **When not:** you see only the teacher's answers; you can't tune; the training is short (section 4's 32 steps); the
 # only evidence of success is a falling hint loss.
