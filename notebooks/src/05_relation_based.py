@@ -26,7 +26,6 @@
 
 # %% tags=["setup"]
 import math
-import textwrap
 
 import pandas as pd
 import torch
@@ -34,8 +33,7 @@ import torch.nn.functional as F
 
 from kdref import lab
 from kdref.lab import data, experiments, models, report
-from kdref.lab.experiments import relation_few_labels, relation_labels, relation_retrieval, relation_side_by_side
-from kdref.lab.experiments import relation_few_labels_tuning as few_tuning
+from kdref.lab.experiments import relation_labels, relation_retrieval
 from kdref.lab.experiments import relation_labels_tuning as labels_tuning
 from kdref.lab.experiments._relation_labels import RELATIONS, pull, teacher_term
 from kdref.lab.experiments._relation_retrieval import recall, supervised_contrastive_loss
@@ -196,7 +194,7 @@ triangle_explorer(triangle, losses)
 # features, and hand-made features or another kind of data can teach too. *RKD:* students in metric learning surpass
 # their teachers. [*SP:*](GLOSSARY.md#similarity-preserving-loss) a student need not live in the teacher's space.
 # [*CC:*](GLOSSARY.md#correlation-congruence) the correlation between examples is worth learning besides single ones.
-# *Since:* see section 9.
+# *Since:* see section 8.
 #
 # PKT's code is its row of the table:
 
@@ -469,72 +467,11 @@ print("more time hurts the labels' student on new classes, and changes nothing t
 # keeps the teacher's distances, and with them what tells the other classes apart.
 
 # %% [markdown]
-# ## 8. Losses of five lessons, side by side (in depth)
-#
-# MNIST-1D. The teacher (32 channels) learned from all 4,000 training examples, the student's owner has **500** of them,
-# drawn anew for each seed; 40 epochs. One student, cnn1d-8, is of the teacher's family; the other, mlp-100x100, is not,
-# and has no maps, so the losses on maps of lessons 03 and 04 are not for it. *Alone* is a loss added to cross-entropy,
-# *with soft targets* one added to lesson 01's loss (soft weight 0.9, τ = 4). Every loss tries three settings on
-# validation examples with three seeds of their own, cross-entropy too; for losses from inside the net weights 0.1, 1
-# and 10, where 1 makes its gradient as long as that of the rest on the first batch. 24 seeds, stored.
-#
-# A cell: mean test accuracy, then the verdicts over all seeds, against cross-entropy / against soft targets: ↑ helps, ↓
-# hurts, · neither is shown, = itself.
-
-# %%
-stored = experiments.load("relation_few_labels")
-for name, family in relation_side_by_side.STUDENTS.items():
-    caption = f"{name}, {family}: mean test accuracy, verdict against cross-entropy / against soft targets"
-    report.table(relation_side_by_side.columns(name), caption=caption)
-
-# %%
-report.figure(
-    relation_side_by_side.figure(),
-    "differences from cross-entropy of each loss, two students: for the convolutional one only ReviewKD and SimKD are "
-    "far above zero, for the perceptron nearly all are, hints and SimKD beyond soft targets",
-)
-
-# %%
-for name in relation_side_by_side.STUDENTS:
-    for baseline in relation_side_by_side.BASELINES:
-        found = relation_side_by_side.verdicts_of(name, baseline)
-        for verdict in ("helps", "hurts"):
-            arms = sorted(arm for arm, said in found.items() if said == verdict)
-            print(f"{name}, against {baseline}, {verdict}, {len(arms)} of {len(found)}:")
-            print(textwrap.indent(textwrap.fill("; ".join(arms) or "none", 100), "    "))
-
-# %%
-fitted = stored[stored["arm"].str.endswith("| cross-entropy | alone")].groupby("arm")["training_accuracy"]
-assert fitted.min()["mlp-100x100 | cross-entropy | alone"] == 1
-assert fitted.max()["cnn1d-8 | cross-entropy | alone"] < 0.95
-ends = [
-    row.setting in few_tuning.settings(row.arm.split(" | ")[1])[::2]
-    for row in stored.drop_duplicates("arm").itertuples()
-]
-print(f"the chosen setting stands at an end of its list in {sum(ends)} of {len(ends)} arms")
+# **Beside the losses of other lessons.** All losses of lessons 01 to 05, relations among them, are compared with few
+# labels on two tasks in lesson 18. What it found for relations stands in the last section.
 
 # %% [markdown]
-# - **Above soft targets:** for the student of the teacher's family ReviewKD and SimKD, alone and with soft targets,
-#   logit matching, and AT alone. For the perceptron hints and SimKD, alone and with them, and SP and RKD *with* them.
-#   No relation does alone. (SimKD's student is larger: it keeps the teacher's classifier and a projector.)
-# - **Below no distillation:** label smoothing, for the perceptron. Below *soft targets*, for the perceptron: CC, CRD,
-#   InfoNCE and PKT alone, CC also with them, DIST, and whatever has no teacher or only its hard labels.
-# - **Caution.** A · is mostly *undecided*. The perceptron learns its 500 labels by heart, the convolutional student
-#   does not in 40 epochs: what did not help *it* may only have had too little time. And where a setting stands at an
-#   end of its list, the best may lie beyond, for the losers as for the winners.
-#
-# One seed, two arms, live:
-
-# %%
-seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
-for arm in ("mlp-100x100 | cross-entropy | alone", "mlp-100x100 | hint (FitNets) | with soft targets"):
-    live = relation_few_labels.run(seed, arm)
-    kept = stored.query("seed == @seed and arm == @arm").iloc[0]
-    assert abs(live["accuracy"] - kept["accuracy"]) < 0.06  # other processors round differently; one seed may move
-    print(f"{arm}: within six points of the stored run")
-
-# %% [markdown]
-# ## 9. With many labels (in depth)
+# ## 8. With many labels (in depth)
 #
 # The student of section 6 with **all 1,000 labels**, the teacher's own, and two relations and soft targets tuned anew.
 # Is anything left to gain?
@@ -572,7 +509,7 @@ print("distances, similarity and soft targets are below labels only, by less tha
 # logits come out higher than CRD on the pair that most papers show (resnet32x4 → resnet8x4: CRD 75.51, DKD of lesson 02
 # 76.32), and need no memory.
 #
-# ## 10. A published "CC" that depends on the order of the batch (in depth)
+# ## 9. A published "CC" that depends on the order of the batch (in depth)
 #
 # RepDistiller's `Correlation` (weight 0.02) is called CC and computes something else than the paper's formula:
 # differences of student and teacher, multiplied for *neighbouring rows* of the batch. (Its comment says that it follows
@@ -603,7 +540,7 @@ assert correlation_congruence_loss(*pairs["student = teacher, turned"]) < 1e-12
 # either of the two: look at their code. [Lesson 15](15_fidelity.ipynb) has the museum with its other slips.
 
 # %% [markdown]
-# ## 11. Exercises
+# ## 10. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions:
 # [solutions/05_relation_based.ipynb](solutions/05_relation_based.ipynb).
@@ -737,14 +674,14 @@ lab.check("05.6", my_critic_loss)
 lab.quiz("05")
 
 # %% [markdown]
-# ## 12. When to use relations, and when not
+# ## 11. When to use relations, and when not
 #
 # **Use them** when the teacher has embeddings and no logits for your classes: without a label, RKD, SP and PKT beat
 # labels and a hint in retrieval of new classes (section 7; so did InfoNCE, which needs a head); when labels are few and
 # images many (section 6). RKD needs no care about the origin; SP and PKT need large weights: start from gradients.
 #
 # **When not:** you have the teacher's logits and want one loss only (with 50 labels soft targets were far better, and
-# no relation alone beat them in section 8; SP and RKD beside them did, for one student); labels are many (section 9);
+# no relation alone beat them in section 8; SP and RKD beside them did, for one student); labels are many (section 8);
 # your batch is split over devices and nobody gathers it: then each device sees its own pairs.
 #
 # **Cost:** one forward pass of the teacher per image, B² numbers (B³ for angles), for CRD a memory of all training

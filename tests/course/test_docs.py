@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref import soft_targets
-from kdref.lab.experiments import relation_side_by_side
+from kdref.lab.experiments import choose_side_by_side
 from tests.course.test_readme import NOTEBOOKS, links, read, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,4 +115,4 @@ def test_the_translation_gives_what_the_library_computes(library: str) -> None:
 
 
 def test_the_table_of_accuracies_is_that_of_the_stored_runs() -> None:
-    assert f"\n\n{relation_side_by_side.both_tables()}\n\n" in BENCHMARKS
+    assert f"\n\n{choose_side_by_side.all_tables()}\n\n" in BENCHMARKS

@@ -15,7 +15,7 @@ from tests.museum import exhibit
 
 PAIRING = (
     "test_arms_of_a_seed_share_examples_first_weights_and_order[response_teachers]",
-    "test_arms_of_a_seed_share_examples_first_weights_and_order[relation_few_labels]",
+    "test_arms_of_a_seed_share_examples_first_weights_and_order[choose_signals]",
     "test_arms_of_the_sensors_share_people_first_weights_and_order",
 )
 

@@ -1,6 +1,6 @@
-"""Every loss on features and attention maps of lessons 03 and 04, made ready for MNIST-1D's students.
+"""Every loss on features and attention maps of lessons 03 and 04, made ready for the students of ``_choose``.
 
-Lesson: notebooks/03_feature_based.ipynb.
+Lesson: notebooks/18_choose_your_method.ipynb.
 """
 
 import torch
@@ -24,77 +24,70 @@ from kdref.feature import (
     neuron_selectivity_loss,
     overhaul_loss,
 )
-from kdref.lab.experiments._inside import (
-    BATCH_SIZE,
-    TEACHER_SITES,
-    Activations,
-    Build,
-    Built,
-    Shapes,
-    teacher_activations,
-)
+from kdref.lab.experiments._choose import SITES, Activations, Build, Built, Meeting
 from kdref.lab.training.batches import Batches
 from kdref.lab.training.fit import fit
 
 STAGES = ("early", "middle", "late")
+POOLS = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d}  # by number of axes in space
 FACTORS = 16  # half the teacher's channels, as the paper found best
 
 
-def hint(shapes: Shapes) -> Built:
-    regressor = HintRegressor(shapes.student["pooled"], shapes.teacher["pooled"])
+def hint(meeting: Meeting) -> Built:
+    regressor = HintRegressor(meeting.student["pooled"], meeting.teacher["pooled"])
     return Built(lambda s, t: hint_loss(regressor(s["pooled"]), t["pooled"]), (regressor,))
 
 
-def variational(shapes: Shapes) -> Built:
-    regressor = VariationalRegressor(shapes.student["pooled"], shapes.teacher["pooled"])
+def variational(meeting: Meeting) -> Built:
+    regressor = VariationalRegressor(meeting.student["pooled"], meeting.teacher["pooled"])
     return Built(lambda s, t: regressor.loss(s["pooled"], t["pooled"]), (regressor,))
 
 
-def overhaul(shapes: Shapes) -> Built:
-    regressor = HintRegressor(shapes.student["before"], shapes.teacher["before"])
-    margin = negative_margin(shapes.network.get_submodule(TEACHER_SITES["before"]))
+def overhaul(meeting: Meeting) -> Built:
+    regressor = HintRegressor(meeting.student["before"], meeting.teacher["before"])
+    margin = negative_margin(meeting.known.teacher.get_submodule(SITES["before"]))
     return Built(lambda s, t: overhaul_loss(regressor(s["before"]), t["before"], margin), (regressor,))
 
 
-def boundaries(shapes: Shapes) -> Built:
-    regressor = HintRegressor(shapes.student["before"], shapes.teacher["before"])
+def boundaries(meeting: Meeting) -> Built:
+    regressor = HintRegressor(meeting.student["before"], meeting.teacher["before"])
     return Built(lambda s, t: activation_boundary_loss(regressor(s["before"]), t["before"]), (regressor,))
 
 
-def factors(shapes: Shapes) -> Built:
-    paraphraser = Paraphraser(shapes.teacher["late"], FACTORS)
-    maps = teacher_activations(shapes.seed, shapes.validation)["late"]
+def factors(meeting: Meeting) -> Built:
+    paraphraser = Paraphraser(meeting.teacher["late"], FACTORS)
+    maps = meeting.known.activations["late"]
 
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         return {"loss": paraphraser.reconstruction_loss(batch[0])}
 
-    batches = Batches(maps, batch_size=BATCH_SIZE, seed=shapes.seed)
+    batches = Batches(maps, batch_size=50, seed=meeting.seed)
     optimizer = torch.optim.AdamW(paraphraser.parameters(), lr=1e-2, fused=True)
     fit(step, paraphraser, batches, optimizer, epochs=20, progress=False)
     paraphraser.eval().requires_grad_(False)
-    translator = Translator(shapes.student["late"], FACTORS)
+    translator = Translator(meeting.student["late"], FACTORS)
     return Built(lambda s, t: factor_transfer_loss(translator(s["late"]), paraphraser(t["late"])), (translator,))
 
 
-def flow(shapes: Shapes) -> Built:
-    widen = nn.ModuleList([HintRegressor(shapes.student[site], shapes.teacher[site]) for site in STAGES[1:]])
+def flow(meeting: Meeting) -> Built:
+    widen = nn.ModuleList([HintRegressor(meeting.student[site], meeting.teacher[site]) for site in STAGES[1:]])
 
     def term(s: Activations, t: Activations) -> Tensor:
         own = [regressor(s[site]) for regressor, site in zip(widen, STAGES[1:], strict=True)]
         # a flow matrix needs both layers at one size: the earlier one is averaged in pairs
         theirs = (t["middle"], t["late"])
-        pairs = [(F.adaptive_avg_pool1d(a, b.shape[-1]), b) for a, b in (own, theirs)]
+        pairs = [(POOLS[b.dim() - 2](a, b.shape[2:]), b) for a, b in (own, theirs)]
         return fsp_loss(*pairs)
 
     return Built(term, (widen,))
 
 
-def selectivity(shapes: Shapes) -> Built:
+def selectivity(meeting: Meeting) -> Built:
     return Built(lambda s, t: neuron_selectivity_loss(s["late"], t["late"]))
 
 
-def review(shapes: Shapes) -> Built:
-    fusion = ReviewFusion([shapes.student[s] for s in STAGES], [shapes.teacher[s] for s in STAGES], mid_channels=16)
+def review(meeting: Meeting) -> Built:
+    fusion = ReviewFusion([meeting.student[s] for s in STAGES], [meeting.teacher[s] for s in STAGES], mid_channels=16)
 
     def term(s: Activations, t: Activations) -> Tensor:
         guesses = fusion([s[site] for site in STAGES])
@@ -104,14 +97,14 @@ def review(shapes: Shapes) -> Built:
     return Built(term, (fusion,))
 
 
-def reused(shapes: Shapes) -> Built:
-    width = shapes.teacher["pooled"]
-    projector = nn.Sequential(nn.Linear(shapes.student["pooled"], width), nn.ReLU(), nn.Linear(width, width))
-    head = ReusedClassifier(projector, shapes.network.get_submodule("classifier"))
+def reused(meeting: Meeting) -> Built:
+    width = meeting.teacher["pooled"]
+    projector = nn.Sequential(nn.Linear(meeting.student["pooled"], width), nn.ReLU(), nn.Linear(width, width))
+    head = ReusedClassifier(projector, meeting.known.teacher.get_submodule("classifier"))
     return Built(lambda s, t: hint_loss(head.project(s["pooled"]), t["pooled"]), head=head)
 
 
-def attention(shapes: Shapes) -> Built:
+def attention(meeting: Meeting) -> Built:
     return Built(lambda s, t: torch.stack([attention_transfer_loss(s[site], t[site]) for site in STAGES]).sum())
 
 
