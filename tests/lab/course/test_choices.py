@@ -21,7 +21,9 @@ from kdref.lab.course.choices import (
     said,
     sentence,
 )
+from kdref.lab.course.choices.cases import ADVICE, CASES
 from kdref.lab.course.copying import copy
+from kdref.lab.exercises import lesson_18
 
 ROOT = Path(__file__).resolve().parents[3]
 EVIDENCE = [evidence for choice in CHOICES for evidence in choice.evidence]
@@ -167,3 +169,20 @@ def test_a_case_of_unknown_words_is_refused(answers: dict[str, str], message: st
 def test_an_unknown_arm_is_refused() -> None:
     with pytest.raises(ValueError, match="soft_targets_temperature has no arm 'x': there are "):
         compared(Evidence("soft_targets_temperature", "x", "hard", "helps", "MNIST-1D"))
+
+
+# The cases of exercise 18.3 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letter", CASES)
+def test_the_answer_to_a_case_is_what_the_table_says_first(letter: str) -> None:
+    words, answers = CASES[letter]
+    fits = fitting(CHOICES, case_of(**answers))
+    starts = [choice.copy for choice in fits if choice.kind == "start"]
+    chosen = lesson_18.EXERCISES["18.3"].solution[letter]
+    assert words
+    if chosen == "labels alone":
+        assert starts == []
+        assert any("labels alone" in choice.advice for choice in fits)
+    else:
+        assert starts[0] == ADVICE[chosen]
