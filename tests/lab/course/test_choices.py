@@ -141,7 +141,8 @@ def test_conditions_leave_out_what_holds_at_rest() -> None:
 def test_the_table_has_a_row_for_each() -> None:
     table = rows(CHOICES[:3])
     assert list(table.columns) == ["if", "do", "evidence", "lesson", "copy"]
-    assert list(table["do"]) == [choice.advice for choice in CHOICES[:3]]
+    assert list(table["do"]) == [f"**{KINDS[choice.kind]}** {choice.advice}" for choice in CHOICES[:3]]
+    assert table["lesson"][0] == "[01](01_soft_targets.ipynb)"
     assert list(table["evidence"]) == [said(choice) for choice in CHOICES[:3]]
 
 
