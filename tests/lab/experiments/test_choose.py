@@ -159,6 +159,7 @@ def test_the_list_grows_on_the_side_of_the_best_until_that_lies_inside() -> None
 def test_a_last_step_of_less_than_half_a_point_is_flat() -> None:
     assert climbing({2: 0.5, 3: 0.6, 4: 0.604}) == ((2, 3, 4), 4, "flat")
     assert climbing({2: 0.604, 3: 0.6, 4: 0.5}) == ((2, 3, 4), 2, "flat")
+    assert climbing({2: 0.5, 3: 0.6, 4: 0.7, 5: 0.702}) == ((2, 3, 4, 5), 5, "flat")  # counted from the last but one
     assert climbing({2: 0.5, 3: 0.6, 4: 0.606, 5: 0.5})[2] == "inside"
 
 
