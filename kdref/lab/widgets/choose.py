@@ -18,7 +18,7 @@ NOTHING = "The course has tried nothing for this case: whatever you do, run labe
 
 
 def recommended(case: Mapping[str, str]) -> str:
-    """What is recommended for a case, as text: advice, lesson, evidence and command.
+    """What is recommended for a case, as a list in Markdown: advice, lesson, evidence and command.
 
     Args:
         case: An answer for every question, from ``case_of``.
@@ -26,10 +26,10 @@ def recommended(case: Mapping[str, str]) -> str:
     lines = []
     for kind, heading in KINDS.items():
         for choice in _of_kind(case, kind):
-            lines += [f"{heading}: {choice.advice} (lesson {choice.lesson})", f"    {said(choice)}"]
-            lines += [f"    {command(choice)}"]
+            lines += [f"- {heading}: {choice.advice} (lesson {choice.lesson}).", f"  {said(choice)}."]
+            lines += [f"  `{command(choice)}`"]
     wrapped = [
-        textwrap.fill(line, 110, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        textwrap.fill(line, 110, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         for line in lines or [NOTHING]
     ]
     return "\n".join(wrapped)
@@ -56,7 +56,7 @@ def chooser() -> Panel:
     say()
     for box in asked.values():
         box.observe(say, names="value")
-    text = f"Chooser: run this cell, then answer its questions. At rest, the plain case:\n{recommended(case_of())}"
+    text = f"Chooser: run this cell, then answer its questions. At rest, the plain case:\n\n{recommended(case_of())}"
     return Panel([*asked.values(), answer], text=text)
 
 
