@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdref import soft_targets
 from kdref.lab.experiments import choose_side_by_side
+from kdref.lab.experiments._choose import STUDENTS as PLANS
 from tests.course.test_readme import NOTEBOOKS, links, read, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,3 +117,16 @@ def test_the_translation_gives_what_the_library_computes(library: str) -> None:
 
 def test_the_table_of_accuracies_is_that_of_the_stored_runs() -> None:
     assert f"\n\n{choose_side_by_side.all_tables()}\n\n" in BENCHMARKS
+
+
+def test_the_page_says_where_the_chosen_settings_lie_and_what_the_budgets_are() -> None:
+    text, found = " ".join(BENCHMARKS.split()), choose_side_by_side.ends().loc["all"]
+    assert (
+        f"{found['inside']} of {found.sum()} chosen settings lie inside, {found['flat']} at an end that gains" in text
+    )
+    assert f"{found['border']} at a natural border" in text
+    assert found["end"] == 0
+    shares = [f"{100 * share:.0f}" for share in choose_side_by_side.fitted().values()]
+    assert f"labels alone fit {shares[0]}, {shares[1]} and {shares[2]} % of the students' examples" in text
+    short = {name: (plan.examples, plan.epochs) for name, plan in PLANS.items()}
+    assert short == {"cnn1d-8": (500, 120), "mlp-100x100": (500, 40), "cnn2d-8": (200, 80)}, "then the text is another"
