@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data/README.md", "docs/*.md", "notebooks/*.md"]
 FILES = ["LICENSE", "CITATION.cff", "data/museum.csv", "notebooks/readme.png", "examples/*.py"]
 CODE = ["kdref/**/*.py", "tests/**/*.py"]
-WIDGET = re.compile(r"^(.*[Ee]xplorer.*|.*[Pp]icker): run this cell, then (.*)$")
+WIDGET = re.compile(r"^(.*[Ee]xplorer.*|.*[Pp]icker|Chooser): run this cell, then ((?s:.*))$")
 
 _v4: Any = nbformat.v4  # its functions carry no types
 

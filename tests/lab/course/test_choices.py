@@ -114,7 +114,7 @@ def test_known_cases() -> None:
         return [(choice.kind, choice.copy) for choice in fitting(CHOICES, case_of(**answers))]
 
     assert lessons()[0] == ("start", "distillation_loss")
-    small = lessons(student="is too small to")
+    small = lessons(student="is too small for them")
     assert ("start", "distillation_loss") not in small
     assert ("beware", "distillation_loss") in small
     assert lessons(labels="none", inputs="many")[0] == ("start", "soft_target_loss")

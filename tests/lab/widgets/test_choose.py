@@ -24,7 +24,7 @@ def test_an_answer_changes_what_is_said_and_back() -> None:
     panel = chooser()
     boxes, answer = dict(zip(QUESTIONS, panel.children, strict=False)), panel.children[-1]
     at_rest = answer.value
-    for key, value in {"student": "is too small to", "teachers": "none", "harm": "a slow device"}.items():
+    for key, value in {"student": "is too small for them", "teachers": "none", "harm": "a slow device"}.items():
         boxes[key].value = value
         assert advised(answer.value) == [choice.advice for choice in fitting(CHOICES, case_of(**{key: value}))]
         assert answer.value != at_rest

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
     "E": ("no teacher anywhere, and a network that learns its right labels by heart", {"teachers": "none"}),
     "F": (
         "a good teacher's logits, and a chip that holds sixteen units, which can't fit the labels",
-        {"student": "is too small to"},
+        {"student": "is too small for them"},
     ),
     "G": (
         "the laboratory has a better sensor than the product, few people were labelled, and hours of unlabelled pairs "

@@ -99,7 +99,7 @@ FOR_LIMITS: tuple[Choice, ...] = (
     Choice(
         "beware",
         "a student too small for its labels was not helped by its teacher's outputs: labels alone, or a larger student",
-        TAUGHT | {"student": ("is too small to",)},
+        TAUGHT | {"student": ("is too small for them",)},
         "01",
         "distillation_loss",
         (

@@ -30,7 +30,7 @@ QUESTIONS: dict[str, Question] = {
     "labels": Question("Labels", ("many", "many, some wrong", "few", "none")),
     "inputs": Question("Other inputs, no labels", ("none", "many", "no data at all")),
     "family": Question("Teacher and student", ("one family", "two families", "both transformers")),
-    "student": Question("The student", ("fits its labels", "is too small to")),
+    "student": Question("The student", ("fits its labels", "is too small for them")),
     "budget": Question("Training", ("long enough", "a few epochs")),
     "sensor": Question("The teacher's sensor", ("the same", "a better one", "a worse one")),
     "tokeniser": Question("Tokenisers (of text)", ("the same", "different")),
@@ -94,9 +94,20 @@ def command(choice: Choice) -> str:
 
 
 def rows(choices: Iterable[Choice]) -> "pd.DataFrame":
-    """Recommendations as a table: condition, advice, evidence, lesson, what to copy."""
+    """Recommendations as a table: condition, kind and advice, evidence, lesson, what to copy."""
     import pandas as pd
 
-    columns = ["if", "do", "evidence", "lesson", "copy"]
-    lines = [(conditions(choice), choice.advice, said(choice), choice.lesson, f"`{choice.copy}`") for choice in choices]
-    return pd.DataFrame(lines, columns=columns)
+    from kdref.lab.course.workspace import lessons
+
+    links = {lesson.path.stem[:2]: f"[{lesson.path.stem[:2]}]({lesson.path.name})" for lesson in lessons()}
+    lines = [
+        (
+            conditions(choice),
+            f"**{KINDS[choice.kind]}** {choice.advice}",
+            said(choice),
+            links.get(choice.lesson, choice.lesson),
+            f"`{choice.copy}`",
+        )
+        for choice in choices
+    ]
+    return pd.DataFrame(lines, columns=["if", "do", "evidence", "lesson", "copy"])
