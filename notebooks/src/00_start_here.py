@@ -146,7 +146,7 @@ print("it gets at least six of these eight right: yes")
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
 # | 16 | [provenance](16_provenance.ipynb) | whose knowledge is it: licences, terms, detecting a distilled student |
 # | 17 | scale-out | the same `step` on several processes and machines |
-# | 18 | [choose your method](18_choose_your_method.ipynb) | all losses side by side; a chooser; your own model and data |
+# | 18 | [choose your method](18_choose_your_method.ipynb) | all losses side by side, a chooser, your own data |
 #
 # **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread. A
 # test holds every lesson to 75 minutes of reading and a minute of running. `python -m kdref lessons` prints the same in
