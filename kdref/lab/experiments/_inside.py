@@ -2,8 +2,9 @@
 
 The teacher learned from all 4,000 training examples; the student's owner has 500 of them, drawn anew for each seed.
 Within a seed every student has the same examples, first weights, data order, optimiser and schedule. The comparison of
-all losses, which ``taught_inside`` and ``taught_outside`` made once, is lesson 18's (``_choose``); the runs of lesson 09
-were stored with this file as it is.
+all losses, which ``taught_inside`` and ``taught_outside`` made once, is lesson 18's (``_choose``).
+
+Lesson 09's runs were stored with this file as it is.
 
 Lesson: notebooks/09_adversarial.ipynb.
 """

@@ -35,6 +35,7 @@ __all__ = [
     "fitted",
     "helping",
     "kinds",
+    "longer",
     "runs",
     "settings",
     "verdicts_of",
@@ -153,6 +154,16 @@ def fitted() -> dict[str, float]:
     """
     stored = load("choose_tuning").groupby("arm")["training_accuracy"].mean()
     return {student: float(stored[f"{Pair(student, 'cross-entropy')} | 0 | 0"]) for student in STUDENTS}
+
+
+def longer(student: str) -> "DataFrame":
+    """As ``runs``, with both baselines at four times the epochs beside the others: "soft targets, longer" and so on."""
+    import pandas as pd
+
+    names = {str(Pair(student, name)): f"{name}, longer" for name in BASELINES}
+    found = load("choose_longer")
+    mine = found[found["arm"].isin(list(names))]
+    return pd.concat([runs(student), mine.assign(arm=mine["arm"].map(names))], ignore_index=True)
 
 
 def settings(student: str) -> "DataFrame":

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from kdref.lab.experiments import _choose, choose_images, choose_signals, choose_tuning
+from kdref.lab.experiments import _choose, choose_images, choose_longer, choose_signals, choose_tuning
 from kdref.lab.experiments._choose import Activations, Built, Meeting, Rows, taught_inside, unit_of
 from kdref.lab.experiments._choose_grids import DECAY, LADDERS, WEIGHT, WHERE, Ladder, climbed
 from kdref.lab.experiments._response import METHODS
@@ -66,6 +66,16 @@ def test_a_run_of_the_benchmark_says_what_was_chosen_for_it(quick: None, monkeyp
         found = module.run(3, f"{student} | soft targets | alone")
         assert (found["setting"], found["decay"]) == (2.0, 0.3)
         assert {"accuracy", "nll", "agreement", "training_accuracy"} < set(found)
+
+
+def test_longer_is_the_same_run_with_more_epochs(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose_longer, "STUDENTS", _choose.STUDENTS)
+    for module in (choose_images, choose_longer):
+        monkeypatch.setattr(module, "chosen", lambda _: Choice(2.0, 0.3))
+    arm = f"{IMAGES} | soft targets | alone"
+    longer = choose_longer.run(3, arm)
+    monkeypatch.setattr(choose_longer, "TIMES", 1)
+    assert choose_longer.run(3, arm) == choose_images.run(3, arm) != longer
 
 
 def test_tuning_sees_validation_examples_and_a_seed_draws_those_of_the_student(quick: None) -> None:

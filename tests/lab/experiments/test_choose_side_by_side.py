@@ -16,6 +16,7 @@ from kdref.lab.experiments.choose_side_by_side import (
     fitted,
     helping,
     kinds,
+    longer,
     runs,
     settings,
     verdicts_of,
@@ -142,6 +143,22 @@ def test_in_how_many_settings_a_loss_helps_is_counted_where_it_was_run(monkeypat
     assert found.loc["similarity (SP), alone"].tolist() == [3, 0, 3, "helps", "helps", "helps"]
     assert found.loc["attention (AT), alone"].tolist() == [1, 0, 2, "undecided", "-", "helps"]
     assert found.loc["logit matching"].tolist() == [1, 2, 3, "helps", "hurts", "hurts"]
+
+
+def test_baselines_that_learned_longer_stand_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"arm": f"{student} | {name} | alone", "seed": seed, "accuracy": 0.5}
+        for student in STUDENTS
+        for name in ("cross-entropy", "soft targets")
+        for seed in (0, 1)
+    ]
+    loaded = []
+    monkeypatch.setattr(choose_side_by_side, "load", lambda name: loaded.append(name) or pd.DataFrame(rows))
+    found = longer("mlp-100x100")
+    assert loaded == ["choose_longer", "choose_signals"]
+    both = ["cross-entropy", "soft targets"]
+    assert found["arm"].unique().tolist() == [*both, *(f"{name}, longer" for name in both)]
+    assert len(found) == 2 * 4
 
 
 @pytest.mark.usefixtures("stored")

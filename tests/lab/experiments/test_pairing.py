@@ -29,6 +29,7 @@ EXPERIMENTS = (
     "response_balance",
     "choose_signals",
     "choose_images",
+    "choose_longer",
     "relation_labels",
     "relation_retrieval",
     "adversarial_features",
