@@ -117,11 +117,13 @@ for student in choose_side_by_side.STUDENTS:
             print(textwrap.indent(textwrap.fill("; ".join(arms) or "none", 100), "    "))
 
 # %% [markdown]
-# RESULTS
+# RESULTSPROSE
 #
 # One seed, two arms, live: does the gap between them come out as it is stored?
 
 # %%
+for name in ("choose_signals", "choose_images"):
+    print(experiments.provenance(name)["command"], "·", experiments.load(name)["seed"].nunique(), "seeds")
 stored = experiments.load("choose_signals")
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
 pair = ("mlp-100x100 | cross-entropy | alone", "mlp-100x100 | hint (FitNets) | with soft targets")
@@ -155,7 +157,7 @@ helping = choose_side_by_side.helping("soft targets")
 report.table(helping[helping["helps"] > 1], caption="beyond soft targets in more than one setting")
 
 # %% [markdown]
-# RESULTS3
+# CARRYPROSE
 #
 # ### A published table
 #
@@ -512,11 +514,18 @@ lab.quiz("18")
 # %% [markdown]
 # ## 7. When to use which, and when not
 #
-# CLOSING
+# **Start** with labels alone, tuned, and trained until they fit; then soft targets beside them. **Then** take the one
+# step that your case points to, and look it up: who gives what, how many labels, which family, which harm. Run it as
+# section 5 does, with the control that could take the credit away.
 #
-# **Cost:** a comparison that can be believed: here four settings or so on three seeds, and 24 seeds, for each arm. For
-# one method and one baseline, eight seeds each and a handful of settings: an afternoon for small networks. For large
-# ones, three seeds and modest claims.
+# CLOSINGPROSE
+#
+# **When not:** no ranking of somebody else's task, ours included, is a reason to skip the comparison on yours. No
+# teacher for a student that can't fit its labels; none for a few epochs; none before its terms are read.
+#
+# **Cost:** the benchmark took some 4,300 runs of a second or two, tuning included. One method against one baseline,
+# with its control, costs what section 5 does: here twenty seconds, for a network of hours a few days. Where that is too
+# much, run fewer arms and claim less.
 #
 # **Copy it:** what the table names: `python -m kdref copy distillation_loss`, say. `python -m kdref copy` with a topic
 # writes all its files.

@@ -125,6 +125,8 @@ def test_known_cases() -> None:
     assert ("then", "universal_logit_loss") in lessons(task="text", tokeniser="different")
     assert ("then", "universal_logit_loss") not in lessons(task="text", tokeniser="the same")
     assert ("then", "hint_loss") in lessons(labels="few", family="two families")
+    assert ("then", "response.standardized") in lessons(labels="few")
+    assert ("then", "response.standardized") not in lessons(labels="few", family="two families")
     assert ("measure", "provenance.watermark") in lessons(harm="a broken licence")
 
 

@@ -16,12 +16,26 @@ TAUGHT = CLASSES | LOGITS | ONE | {"inputs": ("none", "many")}
 FITS = {"student": ("fits its labels",)}
 LONG = {"budget": ("long enough",)}
 SIGNALS = "MNIST-1D, 4,000 labels"
-TEMPERATURE, FEW = "soft_targets_temperature", "choose_signals"
+TEMPERATURE = "soft_targets_temperature"
 GAP = "scaling_gap + scaling_gap_controls"
 LABELS, WATCH = "self_distillation_labels", "cross_modal"
 START = "from pre-trained layers against random ones"
 RELATION = "PKT beside 50 labels against labels only"
 OWN = "lesson 06 trains it as you run it, and stores no runs"
+
+FEW = {  # lesson 18's benchmark
+    "cnn1d-8": ("choose_signals", "500 signals, one family"),
+    "mlp-100x100": ("choose_signals", "500 signals, two families"),
+    "cnn2d-8": ("choose_images", "200 images, one family"),
+}
+
+
+def _benchmark(student: str, arm: str, words: str, verdict: str = "helps") -> Evidence:
+    """Beyond soft targets or not, in one of the benchmark's settings."""
+    experiment, where = FEW[student]
+    against = f"{words} against soft targets"
+    return Evidence(experiment, arm, "soft targets | alone", verdict, where, f"{student} | ", words=against)
+
 
 FOR_CLASSES: tuple[Choice, ...] = (
     Choice(
@@ -94,33 +108,36 @@ FOR_CLASSES: tuple[Choice, ...] = (
     ),
     Choice(
         "then",
-        "features in place of or beside soft targets: SimKD, which costs at inference, or ReviewKD",
-        CLASSES | INSIDE | ONE | LONG | {"labels": ("few",), "family": ("one family",)},
-        "03",
-        "feature",
+        "standardised logits or DIST, which leave the scale of the teacher's logits out",
+        TAUGHT | FITS | LONG | {"labels": ("few",), "family": ("one family",)},
+        "02",
+        "response.standardized",
         (
-            Evidence(FEW, "review (ReviewKD) | alone", "soft targets | alone", "helps", "500 labels", "cnn1d-8 | "),
-            Evidence(
-                FEW, "reused classifier (SimKD) | alone", "soft targets | alone", "helps", "500 labels", "cnn1d-8 | "
-            ),
+            _benchmark("cnn1d-8", "standardised logits | alone", "standardised logits"),
+            _benchmark("cnn2d-8", "standardised logits | alone", "standardised logits"),
         ),
     ),
     Choice(
         "then",
-        "a hint, beside soft targets or alone; or SP beside soft targets",
+        "features: ReviewKD, or SimKD, which costs at inference",
+        CLASSES | INSIDE | ONE | LONG | {"labels": ("few",), "family": ("one family",)},
+        "03",
+        "feature",
+        (
+            _benchmark("cnn1d-8", "review (ReviewKD) | alone", "ReviewKD"),
+            _benchmark("cnn2d-8", "review (ReviewKD) | alone", "ReviewKD"),
+            _benchmark("cnn2d-8", "reused classifier (SimKD) | with soft targets", "SimKD with soft targets"),
+        ),
+    ),
+    Choice(
+        "then",
+        "a hint, alone or beside soft targets; or SimKD, which costs at inference",
         CLASSES | INSIDE | ONE | LONG | {"labels": ("few",), "family": ("two families",)},
         "03",
         "hint_loss",
         (
-            Evidence(FEW, "hint (FitNets) | alone", "soft targets | alone", "helps", "500 labels", "mlp-100x100 | "),
-            Evidence(
-                FEW,
-                "similarity (SP) | with soft targets",
-                "soft targets | alone",
-                "helps",
-                "500 labels",
-                "mlp-100x100 | ",
-            ),
+            _benchmark("mlp-100x100", "hint (FitNets) | alone", "a hint"),
+            _benchmark("mlp-100x100", "reused classifier (SimKD) | alone", "SimKD"),
         ),
     ),
     Choice(
