@@ -118,9 +118,10 @@ for student in choose_side_by_side.STUDENTS:
 
 # %%
 said = {name: choose_side_by_side.verdicts_of(name, "soft targets") for name in choose_side_by_side.STUDENTS}
-for arm in ("standardised logits", "correlation (DIST)", "review (ReviewKD), alone"):
+twice = ("standardised logits", "correlation (DIST)", "review (ReviewKD), alone", "attention (AT), with soft targets")
+for arm in twice:
     assert said["cnn1d-8"][arm] == said["cnn2d-8"][arm] == "helps"
-for arm in ("standardised logits", "correlation (DIST)"):
+for arm in twice[:2]:
     assert said["mlp-100x100"][arm] != "helps"
 for loss in ("hint (FitNets)", "reused classifier (SimKD)"):
     assert {said["mlp-100x100"][f"{loss}, {mode}"] for mode in choose_side_by_side.MODES} == {"helps"}
@@ -134,8 +135,8 @@ print(f"an interval of 24 seeds is {width[1] / width[0]:.2f} times as wide for 4
 
 # %% [markdown]
 # - **For both convolutional students, standardised logits come first of all**, 17 points beyond soft targets on images;
-#   ReviewKD is ahead of soft targets for both too, and so is DIST. Standardised logits and DIST leave out the scale of
-#   the teacher's logits. For the perceptron neither is shown to do more than soft targets.
+#   ReviewKD is ahead of soft targets for both too, and so are DIST, and AT beside soft targets. Standardised logits and
+#   DIST leave out the scale of the teacher's logits. For the perceptron neither is shown to do more than soft targets.
 # - **For the perceptron hints and SimKD come first**, alone or with soft targets, about four points beyond these.
 # - **On images many do better than soft targets:** OFD, SimKD, NST, ReviewKD, AT, and of the relations PKT and InfoNCE,
 #   alone and with soft targets. Adding these is no sure gain: SimKD reaches 65 % with them and 62 % alone, OFD 60 %
@@ -554,7 +555,7 @@ lab.quiz("18")
 # section 5 does, with the control that could take the credit away.
 #
 # With few labels and a teacher of the same family, the benchmark says: standardised logits first, which cost one line,
-# then DIST and ReviewKD. Of another family: a hint, or SimKD. Its three settings say no more than that.
+# then DIST and ReviewKD. Of another family: a hint, or SimKD. Three settings say no more than that.
 #
 # **When not:** no ranking of somebody else's task, ours included, is a reason to skip the comparison on yours. No
 # teacher for a student that can't fit its labels; none for a few epochs; none before its terms are read.
