@@ -33,12 +33,16 @@ EXPERIMENTS = (
     "adversarial_features",
     "multi_teacher_councils",
     "multi_teacher_ladder",
+    "multi_teacher_longer",
     "attention_maps",
     "attention_tokens",
     "self_distillation_labels",
     "self_distillation_sharp",
 )
-FEWER_IMAGES = {"multi_teacher_councils": ("50 labels",)}  # arms that see a part of them, by design
+FEWER_IMAGES = {  # arms that see a part of them, by design
+    "multi_teacher_councils": ("50 labels",),
+    "multi_teacher_longer": ("50 labels, longer",),
+}
 
 
 class Seen(NamedTuple):
