@@ -10,6 +10,7 @@ from kdref.lab.training.measure import measure
 
 LONGER = {f"{arm}, longer": (*plan[:2], 4 * plan[2]) for arm, plan in LABELLED.items()}  # images, batch, epochs
 ARMS = (
+    *(f"three views | {how}, longer" for how in HOWS[3:]),  # the weights by themselves, without a bad teacher
     *(f"one off | {how}, longer" for how in HOWS),
     *(f"two off | {how}, longer" for how in HOWS[3:]),
     *(f"two halves | {how}, longer" for how in HOWS[:2]),
