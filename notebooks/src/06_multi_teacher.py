@@ -468,7 +468,8 @@ print("by trust it has no weight at all, and the student is the same: yes")
 helped = few_by_group.index[(few_by_group == "helps").all(axis=1)]
 hurt = few_by_group.index[(few_by_group == "hurts").all(axis=1)]
 assert len(helped) + len(hurt) == len(off)
-print("against 50 labels, in each group and at both budgets,", "hurts:", *hurt, "helps:", *helped, sep="\n  ")
+print("against 50 labels, in each group and at both budgets, hurts:", *hurt, sep="\n  ")
+print("and helps:", *helped, sep="\n  ")
 assert max(good.loc[f"one off | {how}", "high"] for how in HOWS[:3]) < -0.25
 print("by equal or entropy weights the bad teacher costs more than 25 points: yes")
 for arm, expected in (("one off | confidence", "no useful difference"), ("two off | trust from 50 labels", "hurts")):
@@ -532,7 +533,8 @@ report.table(spread, percent=list(spread), caption="the worst and the best of 24
 assert (fifty_by_group[[ALL_SEEDS, "10 epochs"]] == "helps").all(axis=None)
 assert fifty.loc[halves, "low"].min() > 0.03
 print("against 50 labels, over all seeds, after 10 epochs and after 40, by either mean: helps")
-print("by group, after 40 epochs:", report.tally(fifty_by_group.drop(columns="10 epochs")).to_dict())
+for arm, said in report.tally(fifty_by_group.drop(columns="10 epochs")).items():
+    print(f"by group, after 40 epochs, {arm}: {said}")
 assert list(means_by_group.loc[halves[1], [ALL_SEEDS, "10 epochs"]]) == ["helps", "undecided"]
 print("logits, against probabilities: undecided after 10 epochs, helps after 40")
 assert spread.loc[halves[1], "min"] < spread.loc[halves[0], "min"]
