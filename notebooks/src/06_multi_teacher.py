@@ -255,10 +255,10 @@ lab.show(_councils.taught)
 
 # %%
 stored = experiments.load("multi_teacher_councils")
-seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
+STORED = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0  # a seed that is stored
 for how in ("probabilities", "logits"):
     arm = f"three views | {how}, τ = 1"
-    live, kept = multi_teacher_councils.run(seed, arm), stored.query("seed == @seed and arm == @arm").iloc[0]
+    live, kept = multi_teacher_councils.run(STORED, arm), stored.query("seed == @STORED and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.01  # other processors round differently
     print(f"{arm}: within a point of the stored run")
 
@@ -432,7 +432,7 @@ print("confidence, and trust from 50 labels, give it less than 5 of 100: yes")
 # %%
 for how in ("entropy", "confidence"):
     arm = f"one off | {how}"
-    live, kept = multi_teacher_councils.run(seed, arm), stored.query("seed == @seed and arm == @arm").iloc[0]
+    live, kept = multi_teacher_councils.run(STORED, arm), stored.query("seed == @STORED and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.02
     print(f"{arm}: within two points of the stored run")
 
@@ -602,7 +602,7 @@ lab.show(multi_teacher_ladder.run)
 # %%
 ladder = experiments.load("multi_teacher_ladder")
 for arm in ("direct", "through an assistant"):
-    live, kept = multi_teacher_ladder.run(seed, arm), ladder.query("seed == @seed and arm == @arm").iloc[0]
+    live, kept = multi_teacher_ladder.run(STORED, arm), ladder.query("seed == @STORED and arm == @arm").iloc[0]
     assert abs(live["accuracy"] - kept["accuracy"]) < 0.01
     print(f"{arm}: within a point of the stored run")
 
