@@ -353,7 +353,7 @@ for what, teacher, inputs in (
         print(f"{what}: refused,", str(refused).split(" holds ")[1])
 
 # %% [markdown]
-# ### How much of it? (in depth)
+# ### How much of it?
 #
 # A vocabulary is large. Lesson 11's two short forms: the **top k** words and the mass of all others
 # (`sparse_teacher`), or k **samples** (`sampled_teacher`), unbiased. An index takes 4 bytes, a logarithm in float16 2,
