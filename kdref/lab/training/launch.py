@@ -38,7 +38,7 @@ def torchrun(
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", **({"USE_LIBUV": "0"} if os.name == "nt" else {})}  # none there
     with subprocess.Popen(
         [*command, "-m", module, *map(str, arguments)],
         cwd=folder,

@@ -144,6 +144,6 @@ def _draw(ax: "Axes", log_parameters: float, log_tokens: int, log_processes: int
     ax.plot([2.0**log_tokens], [here.share], style.MARKERS[0], color=style.COLORS[0])
     ax.plot([2.0**log_tokens], [here.hidden], style.MARKERS[1], color=style.COLORS[1])
     ax.set_xscale("log", base=2)
-    ax.set(xlabel="tokens per process and step", ylabel="share of the step spent on exchanging", ylim=(-0.02, 1.02))
-    ax.legend(loc="upper right")
+    ax.set(xlabel="tokens per process and step", ylabel="share of the step", ylim=(-0.02, 1.02))
+    ax.legend(loc="lower left")
     style.percent_axis(ax.yaxis)
