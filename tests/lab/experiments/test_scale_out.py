@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdref.lab.experiments import _scale_out_processes, _scale_out_teacher, scale_out_batches_tuning, store
+from kdref.lab.experiments import (
+    _scale_out_processes,
+    _scale_out_teacher,
+    scale_out_batches,
+    scale_out_batches_beyond,
+    scale_out_batches_tuning,
+    store,
+)
 from kdref.lab.experiments._scale_out import mean_of_shares
 from kdref.lab.training import fingerprints
 from kdref.lab.training.launch import torchrun
@@ -62,7 +69,20 @@ def test_all_are_tuned_with_equal_effort() -> None:
     for student, (loss, _) in scale_out_batches_tuning.STUDENTS.items():
         plans = [plan for other, plan in scale_out_batches_tuning.PLANS.values() if other == student]
         assert len(plans) == (5 if loss in scale_out_batches_tuning.CONTRASTIVE else 3), student
+        beyond = [what for other, what, _ in scale_out_batches_beyond.PLANS.values() if other == student]
+        assert beyond.count("rate") == 1
+        assert beyond.count("temperature") == (2 if loss in scale_out_batches_tuning.CONTRASTIVE else 0)
     assert not set(scale_out_batches_tuning.SEEDS) & {seed for seed, _ in store.wanted("scale_out_batches")}
+
+
+def test_settings_lie_inside_their_lists_and_are_the_same_for_whole_and_shared_batches() -> None:
+    for student in scale_out_batches.ARMS:
+        chosen = scale_out_batches.settings(student)
+        for what, values in scale_out_batches.VALUES.items():
+            if what == "rate" or student.split(",")[0] != "RKD":
+                assert min(values) < getattr(chosen, what) < max(values), student
+    for loss in ("RKD", "InfoNCE"):
+        assert scale_out_batches.settings(f"{loss}, 32") == scale_out_batches.settings(f"{loss}, 4 x 8")
 
 
 def test_a_power_cut_changes_neither_data_nor_what_they_are_known_by() -> None:
