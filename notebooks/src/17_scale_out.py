@@ -267,10 +267,10 @@ for arm, verdict in beside_labels.items():
 # %% [markdown]
 # - **The verdicts stand above,** over 24 seeds, and are of this scale: 32 signals, six classes, eight epochs.
 #   *Undecided* leaves open that gathering is worth a point, or costs one.
-# - **The loss itself does not tell.** InfoNCE with 7 negatives is an easier question than with 31, so its value is lower
-#   (section 1); who learns more by it, only the measure says.
-# - **What holds in any case:** without gathering the loss changes with W. Who goes from four GPUs to eight, with the same
-#   global batch, trains by another loss, and weight and temperature were tuned for the one before.
+# - **The loss itself does not tell.** InfoNCE with 7 negatives is an easier question than with 31, so its value is
+#   lower (section 1); who learns more by it, only the measure says.
+# - **What holds in any case:** without gathering the loss changes with W. Who goes from four GPUs to eight, with the
+#   same global batch, trains by another loss, and weight and temperature were tuned for the one before.
 #
 # ## 5. What the exchange costs
 #
