@@ -44,8 +44,7 @@ def gather(target: Path) -> None:
     _put(target / "museum.md", museum_page(ROOT / "data" / "museum.csv"))
     _put(target / "index.md", front_page(lessons, found))
     lessons_md = target / "docs" / "lessons.md"  # methods lead to their pages of the reference
-    methods = r"\(\.\./kdref/(?!lab/)(\w+)[\w/]*\.py\)"
-    _put(lessons_md, re.sub(methods, r"(../reference/\1.rst)", lessons_md.read_text("utf-8")))
+    _put(lessons_md, re.sub(r"\(\.\./kdref/(\w+)[\w/]*\.py\)", r"(../reference/\1.rst)", lessons_md.read_text("utf-8")))
 
 
 def lesson_page(notebook: NotebookNode, name: str, solutions: NotebookNode | None) -> NotebookNode:

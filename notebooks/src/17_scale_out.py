@@ -485,9 +485,12 @@ print("the same weights and the same rows as at once, bit for bit: yes")
 #     --rdzv-backend c10d --rdzv-endpoint FIRST:29500 train.py     # two machines, on each of them: not tried
 #
 # srun --nodes 2 --ntasks-per-node 1 --gpus-per-node 4 \
-#     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-id $SLURM_JOB_ID --rdzv-backend c10d \
-#     --rdzv-endpoint $(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1):29500 train.py   # Slurm: not tried
+#     torchrun --nnodes 2 --nproc-per-node 4 --rdzv-id JOB \
+#     --rdzv-backend c10d --rdzv-endpoint FIRST:29500 train.py     # Slurm: not tried
 # ```
+#
+# In Slurm's file JOB is `$SLURM_JOB_ID`, and FIRST, the first machine's name,
+# `$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)`.
 #
 # We had no GPU, no NCCL (the messenger between GPUs), no second machine and no Slurm: what is *not tried* is written as
 # PyTorch's and Slurm's manuals have it. `train.py` is [docs/scale.md](../docs/scale.md)'s: `with Processes() as
