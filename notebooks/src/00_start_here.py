@@ -145,7 +145,7 @@ print("it gets at least six of these eight right: yes")
 # | 14 | [edge](14_edge.ipynb) | export, int8; size, latency and accuracy measured together |
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
 # | 16 | [provenance](16_provenance.ipynb) | whose knowledge is it: licences, terms, detecting a distilled student |
-# | 17 | scale-out | the same `step` on several processes and machines |
+# | 17 | [scale-out](17_scale_out.ipynb) | the same `step` on several processes and machines |
 # | 18 | choose your method | the whole benchmark, and your own model and data |
 #
 # **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread. A
@@ -230,6 +230,8 @@ print("this lesson is in the table: yes")
 #   $\varepsilon$ a small step and $\Delta^s$ the student's; $k$ a key, $u$ the word before, $\delta$ the bonus of green
 #   words, $\gamma$ their share; $n$ pairs of words, of which $h$ or $i$ are green; $\alpha$ a threshold; $\omega$ how
 #   nasty a teacher is made to be, $a$ its honest twin's probabilities.
+# - **17:** $W$ processes, $w$ one of them, $x_w$ its rows and $X$ those of all; $L$ a loss, $\ell_i$ and $\ell_{ij}$
+#   the terms of an example and of a pair; $P$ parameters.
 #
 # The name of a function tells the shape of its result: `*_loss` is one number, `*_divergence`, `*_distance` and
 # `*_similarity` are one number per example. Weights say what they weigh: `soft_weight` is the teacher's share.
