@@ -123,8 +123,7 @@ print("it gets at least six of these eight right: yes")
 #
 # One number leads to everything: `01` is the notebook `01_soft_targets`, the method's file `kdref/soft_targets.py`, its
 # tests `tests/heart/test_soft_targets.py` and the solutions of its exercises. A lesson with several files has a folder:
-# `05` is `05_relation_based` and `kdref/relation/`. Lessons without a link are still to come; their numbers are
-# reserved. Take 01 first; after 02 you may jump, though 05 is easier after 03.
+# `05` is `05_relation_based` and `kdref/relation/`. Take 01 first; after 02 you may jump, though 05 is easier after 03.
 #
 # | lesson | topic | what you will see happen |
 # |:---|:---|:---|
@@ -145,7 +144,7 @@ print("it gets at least six of these eight right: yes")
 # | 14 | [edge](14_edge.ipynb) | export, int8; size, latency and accuracy measured together |
 # | 15 | [fidelity](15_fidelity.ipynb) | does the student really copy the teacher? a museum of published bugs |
 # | 16 | [provenance](16_provenance.ipynb) | whose knowledge is it: licences, terms, detecting a distilled student |
-# | 17 | scale-out | the same `step` on several processes and machines |
+# | 17 | [scale-out](17_scale_out.ipynb) | the same `step` on several processes and machines |
 # | 18 | [choose your method](18_choose_your_method.ipynb) | all losses side by side, a chooser, your own data |
 #
 # **How long?** Minutes are estimated from words, lines of code and exercises; seconds were measured on one thread. A
@@ -230,6 +229,8 @@ print("this lesson is in the table: yes")
 #   $\varepsilon$ a small step and $\Delta^s$ the student's; $k$ a key, $u$ the word before, $\delta$ the bonus of green
 #   words, $\gamma$ their share; $n$ pairs of words, of which $h$ or $i$ are green; $\alpha$ a threshold; $\omega$ how
 #   nasty a teacher is made to be, $a$ its honest twin's probabilities.
+# - **17:** $W$ processes, $w$ one of them, $x_w$ its rows and $X$ those of all; $L$ a loss, $\ell_i$ and $\ell_{ij}$
+#   the terms of an example and of a pair; $P$ parameters.
 # - **18:** $d$ differences of $n$ paired seeds, $\bar d$ their mean, $s$ their standard deviation; $k$ arms that meet
 #   one baseline; $t$ a quantile of Student's distribution.
 #

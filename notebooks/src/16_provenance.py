@@ -792,4 +792,4 @@ lab.quiz("16")
 # students learn less from it, and [antidistillation fingerprinting](https://arxiv.org/abs/2602.03812), so that they
 # carry a mark.
 #
-# **Next lesson:** 17 and 18 are still to come; [lesson 00](00_start_here.ipynb) has the map.
+# **Next lesson:** [17, scale-out](17_scale_out.ipynb).

@@ -55,7 +55,7 @@ def gather_with_gradient(
         return x
     if x.device.type == "cpu":  # elsewhere looking would make everybody wait
         _check_equal(x, group)
-    return cast(Tensor, _Gather.apply(x, group))
+    return cast(Tensor, Gather.apply(x, group))
 
 
 def _check_equal(x: Tensor, group: dist.ProcessGroup | None) -> None:
@@ -70,7 +70,7 @@ def _check_equal(x: Tensor, group: dist.ProcessGroup | None) -> None:
         )
 
 
-class _Gather(torch.autograd.Function):  # torch.distributed.nn's is deprecated since 2.14, and its successor private
+class Gather(torch.autograd.Function):  # torch.distributed.nn's is deprecated since 2.14, and its successor private
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
         ctx.group, ctx.rows = group, len(x)

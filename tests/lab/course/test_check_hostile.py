@@ -145,6 +145,7 @@ SAID = {
     "13.4": "A dictionary from each letter|There is no case 'SP'|can't be compared",
     "15.3": "A dictionary from each letter|There is no loss 'SP'|can't be compared",
     "16.3": "A dictionary from each letter|There is no project 'SP'|can't be compared",
+    "17.3": "A dictionary from each letter|There is no setting 'SP'|can't be compared",
     "18.3": "A dictionary from each letter|There is no case 'SP'|can't be compared",
 }
 NUMBER = "A number is asked for|is not a number|too large|too small|can't be compared"
