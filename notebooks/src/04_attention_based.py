@@ -733,8 +733,8 @@ lab.quiz("04")
 # **Try self-attention relations** for transformers, also of different widths: ours gained nine points over labels in 80
 # epochs; soft targets gained eight, but in 320 (section 6). **Attention maps** are light (nothing to train, any number
 # of channels), and whether they help is to be tried: on the digits no weight was shown to, and a weight of 10 cost four
-# points; beside soft targets it beat these in lesson 18's two settings (section 5); of thirteen published pairs it beats
-# soft targets in one. Choose the weight on validation images, from small terms upwards, with 0 among them. **To
+# points; beside soft targets it beat these in two settings of lesson 18 (section 5); of thirteen published pairs it
+# beats soft targets in one. Choose the weight on validation images, from small terms upwards, with 0 among them. **To
 # replace softmax attention** by something linear, match its matrices first (section 7).
 #
 # **When not:** across families of networks, unless you have measured that it helps (also for transformers: Qin et al.
