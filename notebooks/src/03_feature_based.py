@@ -610,8 +610,8 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 # Sources: Yim et al., [Huang and Wang](https://arxiv.org/abs/1707.01219), [Kim et
 # al.](https://arxiv.org/abs/1802.04977), [Heo et al.](https://arxiv.org/abs/1811.03233), [Ahn et
 # al.](https://arxiv.org/abs/1904.05835) (a bound of [mutual information](GLOSSARY.md#mutual-information)), [Chen et
-# al.](https://arxiv.org/abs/2104.09044); `kdref.feature` has them all. Section 8 of [lesson
-# 05](05_relation_based.ipynb) compares them with 500 labels.
+# al.](https://arxiv.org/abs/2104.09044); `kdref.feature` has them all. Lesson 18 compares
+# them with few labels.
 #
 # **The projector's role** ([Miles and Mikolajczyk 2024](https://arxiv.org/abs/2303.11098)). Why does a regressor that
 # is thrown away matter? Look at its gradient. With features $X$ and targets $Y$ of a batch, half the squared error of
@@ -750,10 +750,10 @@ lab.quiz("03")
 # ## 9. When to use features, and when not
 #
 # **Use them** when you can tune. Here, with 100 labels, one hint of five places gained, less than soft targets did;
-# SimKD gained more, but not shown to be more than soft targets for a plain net of its size. With 500 labels ([lesson
-# 05](05_relation_based.ipynb), section 8; three settings each), ReviewKD and SimKD beat soft targets for a student of
-# the same family, hints and SimKD for one of another. If the teacher has no outputs to copy, try relations first
-# (lesson 05, section 7).
+# SimKD gained more, but not shown to be more than soft targets for a plain net of its size. With few labels (lesson
+# 18, weights tuned) ReviewKD beat soft targets for both students of the teacher's family, on signals and on images;
+# hints and SimKD did for one of another family. If the teacher has no outputs to copy, try relations first
+# ([lesson 05](05_relation_based.ipynb), section 7).
 #
 # **How:** try several places; choose the weight on validation data, and look whether the labels are still learned;
 # run soft targets, labels alone and a plain net of the same size beside it.

@@ -468,7 +468,7 @@ print("more time hurts the labels' student on new classes, and changes nothing t
 
 # %% [markdown]
 # **Beside the losses of other lessons.** All losses of lessons 01 to 05, relations among them, are compared with few
-# labels on two tasks in lesson 18. What it found for relations stands in the last section.
+# labels on two tasks in lesson 18. What it found for relations is in the last section.
 
 # %% [markdown]
 # ## 8. With many labels (in depth)
@@ -680,9 +680,10 @@ lab.quiz("05")
 # labels and a hint in retrieval of new classes (section 7; so did InfoNCE, which needs a head); when labels are few and
 # images many (section 6). RKD needs no care about the origin; SP and PKT need large weights: start from gradients.
 #
-# **When not:** you have the teacher's logits and want one loss only (with 50 labels soft targets were far better, and
-# no relation alone beat them in section 8; SP and RKD beside them did, for one student); labels are many (section 8);
-# your batch is split over devices and nobody gathers it: then each device sees its own pairs.
+# **When not:** you have the teacher's logits and want one loss only (with 50 labels soft targets were far better; in
+# lesson 18 no relation beat them in all three settings: PKT, InfoNCE and CC did for a student of images, SP for a
+# perceptron of signals); labels are many (section 8); your batch is split over devices and nobody gathers it: then each
+# device sees its own pairs.
 #
 # **Cost:** one forward pass of the teacher per image, B² numbers (B³ for angles), for CRD a memory of all training
 # images.
