@@ -6,6 +6,7 @@ Lesson: notebooks/18_choose_your_method.ipynb.
 from kdref.lab.course.choices.evidence import Evidence, compared, sentence
 from kdref.lab.course.choices.for_classes import FOR_CLASSES
 from kdref.lab.course.choices.for_limits import FOR_LIMITS
+from kdref.lab.course.choices.for_teachers import FOR_TEACHERS
 from kdref.lab.course.choices.for_the_rest import FOR_HARMS, FOR_OTHER_OUTPUTS
 from kdref.lab.course.choices.table import (
     KINDS,
@@ -25,6 +26,7 @@ __all__ = [
     "FOR_HARMS",
     "FOR_LIMITS",
     "FOR_OTHER_OUTPUTS",
+    "FOR_TEACHERS",
     "KINDS",
     "QUESTIONS",
     "Choice",
@@ -39,4 +41,4 @@ __all__ = [
     "sentence",
 ]
 
-CHOICES: tuple[Choice, ...] = (*FOR_CLASSES, *FOR_LIMITS, *FOR_OTHER_OUTPUTS, *FOR_HARMS)
+CHOICES: tuple[Choice, ...] = (*FOR_CLASSES, *FOR_TEACHERS, *FOR_LIMITS, *FOR_OTHER_OUTPUTS, *FOR_HARMS)

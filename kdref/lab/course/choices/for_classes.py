@@ -18,10 +18,8 @@ LONG = {"budget": ("long enough",)}
 SIGNALS = "MNIST-1D, 4,000 labels"
 TEMPERATURE = "soft_targets_temperature"
 GAP = "scaling_gap + scaling_gap_controls"
-LABELS, WATCH = "self_distillation_labels", "cross_modal"
 START = "from pre-trained layers against random ones"
 RELATION = "PKT beside 50 labels against labels only"
-OWN = "lesson 06 trains it as you run it, and stores no runs"
 
 FEW = {  # lesson 18's benchmark
     "cnn1d-8": ("choose_signals", "500 signals, one family"),
@@ -141,6 +139,17 @@ FOR_CLASSES: tuple[Choice, ...] = (
         ),
     ),
     Choice(
+        "beware",
+        "standardised logits and DIST, first within a family, were behind soft targets across families",
+        TAUGHT | FITS | LONG | {"labels": ("few",), "family": ("two families",)},
+        "02",
+        "response.standardized",
+        (
+            _benchmark("mlp-100x100", "standardised logits | alone", "standardised logits", "hurts"),
+            _benchmark("mlp-100x100", "correlation (DIST) | alone", "DIST", "hurts"),
+        ),
+    ),
+    Choice(
         "then",
         "the relations of self-attention, which may differ in width",
         INSIDE | ONE | LONG | {"family": ("both transformers",)},
@@ -206,85 +215,6 @@ FOR_CLASSES: tuple[Choice, ...] = (
         (
             Evidence("provenance_defences", "answers", "labels", "helps", "MNIST-1D, as many true labels"),
             Evidence("provenance_defences", "answers", "probabilities", "hurts", "what is lost with the logits"),
-        ),
-    ),
-    Choice(
-        "start",
-        "the mean of the teachers' logits; before that, check each teacher on 50 new examples",
-        CLASSES | LOGITS | {"teachers": ("several",)},
-        "06",
-        "average_logits",
-        without=OWN,
-    ),
-    Choice(
-        "beware",
-        "weights by entropy trust a teacher that is sure and wrong; confidence on a few labels does not",
-        CLASSES | LOGITS | {"teachers": ("several",)},
-        "06",
-        "confidence_weights",
-        without=OWN,
-    ),
-    Choice(
-        "start",
-        "label smoothing, its ε tuned; class mates cost less NLL",
-        CLASSES | {"teachers": ("none",)},
-        "08",
-        "label_smoothing_loss",
-        (Evidence(LABELS, "label smoothing", "labels", "helps", "digits, right labels", "right labels | "),),
-    ),
-    Choice(
-        "then",
-        "the virtual teacher, averaged weights, or stopping early on right labels",
-        CLASSES | {"teachers": ("none",), "labels": ("many, some wrong",)},
-        "08",
-        "EmaTeacher",
-        (
-            Evidence(LABELS, "virtual teacher", "labels", "helps", "digits, 30 % wrong", "30 % wrong | "),
-            Evidence(LABELS, "averaged weights", "labels", "helps", "digits, 30 % wrong", "30 % wrong | "),
-        ),
-    ),
-    Choice(
-        "beware",
-        "born-again generations at τ of 1 and more did not gain",
-        CLASSES | {"teachers": ("none",)},
-        "08",
-        "self_distillation.generations",
-        (Evidence(LABELS, "born again", "labels", "hurts", "digits, right labels", "right labels | "),),
-    ),
-    Choice(
-        "start",
-        "the better sensor's first choice as a label on unlabelled pairs; or its soft targets at τ = 1",
-        CLASSES | {"sensor": ("a better one",), "inputs": ("many",)},
-        "07",
-        "hard_label_loss",
-        (
-            Evidence(
-                WATCH,
-                "accelerometer | argmax",
-                "nobody | labels",
-                "helps",
-                "watch",
-                "gyroscope | ",
-                words="first choices against labels of few people",
-            ),
-            Evidence("cross_modal_equal", "argmax", "soft targets, τ = 1", "no useful difference", "watch, equal τ"),
-        ),
-    ),
-    Choice(
-        "beware",
-        "the weaker sensor as the teacher made the student worse",
-        CLASSES | {"sensor": ("a worse one",)},
-        "07",
-        "cross_modal",
-        (
-            Evidence(
-                WATCH,
-                "gyroscope | soft targets",
-                "nobody | labels",
-                "hurts",
-                "watch, accelerometer",
-                "accelerometer | ",
-            ),
         ),
     ),
 )

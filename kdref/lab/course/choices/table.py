@@ -1,6 +1,6 @@
 """The chooser's questions, the form of a recommendation, and which ones fit a case.
 
-Lesson: notebooks/18_choose_your_method.ipynb. What is recommended stands in ``for_classes`` and ``for_the_rest``.
+Lesson: notebooks/18_choose_your_method.ipynb. What is recommended stands in the files ``for_...`` beside this one.
 """
 
 from collections.abc import Iterable, Mapping
