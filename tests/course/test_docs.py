@@ -126,6 +126,9 @@ def test_the_page_says_where_the_chosen_settings_lie_and_what_the_budgets_are() 
     )
     assert f"{found['border']} at a natural border" in text
     assert found["end"] == 0
+    carried = [f"{value:.2f}" for value in choose_side_by_side.carried_over()["correlation"]]
+    assert f"({carried[0]} and {carried[2]} of 28)" in text
+    assert f"correlation {carried[1]} of 42 arms" in text
     shares = [f"{100 * share:.0f}" for share in choose_side_by_side.fitted().values()]
     assert f"labels alone fit {shares[0]}, {shares[1]} and {shares[2]} % of the students' examples" in text
     short = {name: (plan.examples, plan.epochs) for name, plan in PLANS.items()}
