@@ -121,10 +121,11 @@ def distilbert_loss(
         w_s \, \tau^2 \, \overline{\mathrm{KL}(p \,\|\, q)} \; + \; w_h \, \overline{-\log q_y}\big|_{\tau = 1}
         \; + \; w_c \, \overline{1 - \cos(h^s, h^t)}
 
-    Each bar is a mean of its own: over the tokens that count, or over labels other than -100. For a classifier the
-    logits are one row per sequence, ``(B, C)``, and the mask then only concerns the hidden states ``(B, L, D)``. A word
-    that the teacher lacks (its logit is -inf) counts nothing; one that the student lacks and the teacher has is
-    infinite.
+    Each bar is a mean of its own: over the tokens that count, or over labels other than -100. (In the authors' script
+    every token that is no padding has soft targets, masked or not; with ``--restrict_ce_to_mask``, which is off, the
+    masked ones alone.) For a classifier the logits are one row per sequence, ``(B, C)``, and the mask then only
+    concerns the hidden states ``(B, L, D)``. A word that the teacher lacks (its logit is -inf) counts nothing; one that
+    the student lacks and the teacher has is infinite.
 
     Args:
         student_logits: Raw scores, shape ``(..., V)``. Receives the gradient, as the hidden states do.
