@@ -470,7 +470,7 @@ print("the same loss on its own text instead of the teacher's: less than 0.005 n
 # On section 1's language bias and spread can be counted out; so can the gradient, if someone differentiates the
 # estimate as it stands. Two students: the one of section 1, and one that is nine tenths of the way to its teacher.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rows = []
 for name, way in (("far", 0.0), ("near", 0.9)):
     leaf = [(s + way * (t - s)).requires_grad_() for s, t in zip(student_tables, teacher_tables, strict=True)]
