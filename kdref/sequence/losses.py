@@ -76,14 +76,13 @@ def on_policy_loss(
     r"""Log-ratio of sequences that the student drew, with the gradient of the reverse divergence KL(Q‖P).
 
     .. math::
-        r_t = \log q(y_t \mid y_{<t}) - \log p(y_t \mid y_{<t}), \qquad
-        \nabla = \frac1N \sum_{i,t} \Big(\sum_{u \ge t} r_{iu} - b\Big)\, \nabla \log q(y_{it} \mid y_{i,<t}),
-        \qquad y_i \sim Q
+        r_t = \log q(y_t \mid y_{<t}) - \log p(y_t \mid y_{<t}), \qquad A_{it} = b - \sum_{u \ge t} r_{iu}, \qquad
+        \nabla = -\frac1N \sum_{i,t} A_{it}\, \nabla \log q(y_{it} \mid y_{i,<t}), \qquad y_i \sim Q
 
     Differentiating the sampled :math:`r_t` itself has an expected gradient of exactly zero: the student's tokens depend
-    on its weights, and autograd does not see that. Here the advantage, the bracket, is a constant times log q, so this
-    loss can't be differentiated twice: what the advantage would add is missing. The value is the mean of r, an estimate
-    of the divergence per token that single batches may push below 0.
+    on its weights, and autograd does not see that. Here the advantage A, high where the teacher likes what was drawn,
+    is a constant, so this loss can't be differentiated twice: what A would add is missing. The value is the mean of r,
+    an estimate of the divergence per token that single batches may push below 0.
 
     Args:
         student_logits: The student's raw scores on its own sequences, shape ``(..., L, V)``. Receives the gradient.
@@ -97,11 +96,11 @@ def on_policy_loss(
         whole_sequence: True: a token answers for all that follows it, which gives the gradient of the sequences'
             divergence. False: for itself only, which gives that of the tokens' divergences with the prefixes held
             fixed; less noise, and blind to where a token leads.
-        length_normalization: True divides the sum in the bracket by its number of tokens, the remaining length: a mean,
+        length_normalization: True divides the advantage's sum by its number of tokens, the remaining length: a mean,
             so that texts are not kept short. It is no divergence's gradient. MiniLLM's code does so, and adds reverse
             KL per token; the paper (equation 6) leaves token t out of the sum, and divides T - t terms by T - t - 1.
-        baseline: :math:`b`, in nats, one number or a tensor that broadcasts to ``(..., L)``. It must not depend on the
-            token it is taken from; then it changes the noise and not the expected gradient.
+        baseline: :math:`b`, in nats, the sum to be expected: a number, or a tensor that broadcasts to ``(..., L)``. It
+            must not depend on the token that it is for; then it changes the noise and not the expected gradient.
 
     Returns:
         Scalar loss in nats per token; 0 with a gradient path where no token counts.
@@ -125,13 +124,13 @@ def on_policy_loss(
         raise ValueError("length_normalization needs whole_sequence=True: there is no sum to divide by its length")
     log_q = _drawn_log_probs(student_logits, student_tokens, mask, temperature)
     ratio = log_q.detach() - _drawn_log_probs(teacher_logits.detach(), student_tokens, mask, temperature)
-    advantage = _sum_from_here(ratio) if whole_sequence else ratio
+    surprise = _sum_from_here(ratio) if whole_sequence else ratio
     if length_normalization:
         counts = torch.ones_like(ratio) if mask is None else mask.to(ratio.dtype)
-        advantage = advantage / _sum_from_here(counts).clamp(min=1)
-    advantage = (advantage - _baseline(baseline, ratio)).masked_fill(advantage == torch.inf, 0)
+        surprise = surprise / _sum_from_here(counts).clamp(min=1)
+    advantage = (_baseline(baseline, ratio) - surprise).masked_fill(surprise == torch.inf, 0)
     carrier = log_q - log_q.detach()  # zero, with the gradient of log q
-    return _mean_over_drawn(ratio + advantage * carrier, mask, num_tokens)
+    return _mean_over_drawn(ratio - advantage * carrier, mask, num_tokens)
 
 
 def rejection_sample(

@@ -213,8 +213,8 @@ print("this lesson is in the table: yes")
 #   keeps.
 # - **11:** $L$ a loss; $w_s$, $w_h$, $w_c$ the weights of soft targets, labels and cosine; $h^s$, $h^t$ hidden states.
 # - **12:** $y$ a sequence of tokens, $y_t$ one of them, $y_{<t}$ those before it; $P$, $Q$ the teacher's and the
-#   student's probabilities of whole sequences; $r_t$ log-ratio of a token; $\alpha$ how often a draft is accepted; $v$
-#   a word.
+#   student's probabilities of whole sequences; $r_t$ log-ratio of a token, $r$ of a whole text; $k_1$, $k_2$, $k_3$
+#   estimates of a divergence; $c$ a context before the prompt $x$; $\alpha$ how often a draft is accepted; $v$ a word.
 # - **13:** $o$ odds; $N$ parameters, $D$ tokens or examples seen, of the teacher with index $T$; $L$ a loss, $L_S$ and
 #   $L_T$ student's and teacher's, $\tilde L_S$ that student's alone; $E$ what no size removes; $A$, $B$, $\alpha$,
 #   $\beta$, $\gamma$, $c_0$, $c_1$, $d_1$, $f_1$, $c$, $k$ constants of a law, with a dash those for students; $F$
