@@ -750,10 +750,10 @@ lab.quiz("03")
 # ## 9. When to use features, and when not
 #
 # **Use them** when you can tune. Here, with 100 labels, one hint of five places gained, less than soft targets did;
-# SimKD gained more, but not shown to be more than soft targets for a plain net of its size. With few labels (lesson
-# 18, weights tuned) ReviewKD beat soft targets for both students of the teacher's family, on signals and on images;
-# hints and SimKD did for one of another family. If the teacher has no outputs to copy, try relations first
-# ([lesson 05](05_relation_based.ipynb), section 7).
+# SimKD gained more, but not shown to be more than soft targets for a plain net of its size. With few labels and equal
+# epochs (lesson 18) ReviewKD beat soft targets for both students of the teacher's family; hints and SimKD did for one
+# of another. If the teacher has no outputs to copy, try relations first ([lesson 05](05_relation_based.ipynb), section
+# 7).
 #
 # **How:** try several places; choose the weight on validation data, and look whether the labels are still learned;
 # run soft targets, labels alone and a plain net of the same size beside it.

@@ -681,9 +681,9 @@ lab.quiz("05")
 # images many (section 6). RKD needs no care about the origin; SP and PKT need large weights: start from gradients.
 #
 # **When not:** you have the teacher's logits and want one loss only (with 50 labels soft targets were far better; in
-# lesson 18 no relation beat them in all three settings: PKT, InfoNCE and CC did for a student of images, SP for a
-# perceptron of signals); labels are many (section 8); your batch is split over devices and nobody gathers it: then each
-# device sees its own pairs.
+# lesson 18, at equal epochs, no relation beat them in all three settings: PKT, InfoNCE and CC did for a student of
+# images, SP for a perceptron of signals); labels are many (section 8); your batch is split over devices and nobody
+# gathers it: then each device sees its own pairs.
 #
 # **Cost:** one forward pass of the teacher per image, B² numbers (B³ for angles), for CRD a memory of all training
 # images.

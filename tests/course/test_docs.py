@@ -12,12 +12,15 @@ from torch import Tensor
 from kdref import soft_targets
 from kdref.lab.experiments import choose_side_by_side
 from kdref.lab.experiments._choose import STUDENTS as PLANS
+from kdref.lab.experiments.choose_side_by_side import MODES
+from kdref.lab.training.seeds import compare
 from tests.course.test_readme import NOTEBOOKS, links, read, table
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS, WEIGHTS, BENCHMARKS = (
     (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("lessons", "weights", "benchmarks")
 )
+LOGITS, HINT, SIMKD, SP = "standardised logits", "hint (FitNets)", "reused classifier (SimKD)", "similarity (SP), alone"
 LIBRARIES = ["torchdistill", "RepDistiller", "mdistiller", "KD_Lib", "TextBrewer", "TRL", "Liger-Kernel", "modelopt"]
 LIBRARIES += ["torchtune", "Keras", "PyTorch tutorial"]
 
@@ -117,6 +120,26 @@ def test_the_translation_gives_what_the_library_computes(library: str) -> None:
 
 def test_the_table_of_accuracies_is_that_of_the_stored_runs() -> None:
     assert f"\n\n{choose_side_by_side.all_tables()}\n\n" in BENCHMARKS
+
+
+def test_the_page_says_what_four_times_the_epochs_gain_and_which_losses_still_help() -> None:
+    text = " ".join(BENCHMARKS.split())
+    said = {  # student: gains of soft targets and cross-entropy, and the arms that help against the former
+        "cnn1d-8": ("3.2", "5.5", {"review (ReviewKD), alone", "review (ReviewKD), with soft targets", LOGITS}),
+        "mlp-100x100": (None, "1.3", {f"{name}, {mode}" for name in (HINT, SIMKD) for mode in MODES} | {SP}),
+        "cnn2d-8": ("7.6", None, {LOGITS, "correlation (DIST)", "overhaul (OFD), alone", f"{SIMKD}, {MODES[1]}"}),
+    }
+    for student, (*gains, helping) in said.items():
+        runs = choose_side_by_side.longer(student)
+        for name, gain in zip(("soft targets", "cross-entropy"), gains, strict=True):
+            both = runs[runs["arm"].isin([name, f"{name}, longer"])]
+            row = compare(both, baseline=name, metric="accuracy").loc[f"{name}, longer"]
+            assert (row["verdict"] == "helps") == (gain is not None)
+            assert gain is None or (
+                f"{100 * row['difference']:.1f}" == gain and f"{gain} for" in text.replace(" points", "")
+            )
+        found = compare(runs, baseline="soft targets, longer", metric="accuracy")["verdict"]
+        assert set(found[found == "helps"].index) == helping
 
 
 def test_the_page_says_where_the_chosen_settings_lie_and_what_the_budgets_are() -> None:

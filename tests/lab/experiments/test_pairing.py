@@ -29,7 +29,6 @@ EXPERIMENTS = (
     "response_balance",
     "choose_signals",
     "choose_images",
-    "choose_longer",
     "relation_labels",
     "relation_retrieval",
     "adversarial_features",
