@@ -272,8 +272,8 @@ print("the four of both:", {pair: list(both[pair].sort_values(ascending=False).i
 # ## 4. Choose
 #
 # Each row is one recommendation: the case it is meant for (what holds in *the plain case*, a teacher with logits for
-# labelled examples that the student can fit, is left out), what to do, what speaks for it, where it is taught, and what
-# `python -m kdref copy` takes. Differences come from stored runs, computed as you read; a test recomputes every
+# labelled examples that the student can fit, is left out), what to do, what speaks for it, where it is taught, and what to copy (`python -m
+# kdref copy munge`, say). Differences come from stored runs, computed as you read; a test recomputes every
 # verdict. Tables to look things up in: skip to the chooser if you like.
 
 # %%
