@@ -272,9 +272,9 @@ print("the four of both:", {pair: list(both[pair].sort_values(ascending=False).i
 # ## 4. Choose
 #
 # Each row is one recommendation: the case it is meant for (what holds in *the plain case*, a teacher with logits for
-# labelled examples that the student can fit, is left out), what to do, what speaks for it, where it is taught, and what to copy (`python -m
-# kdref copy munge`, say). Differences come from stored runs, computed as you read; a test recomputes every
-# verdict. Tables to look things up in: skip to the chooser if you like.
+# labelled examples that the student can fit, is left out), what to do, what speaks for it, where it is taught, and what
+# to copy (`python -m kdref copy munge`, say). Differences come from stored runs, computed as you read; a test
+# recomputes every verdict. Tables to look things up in: skip to the chooser if you like.
 
 # %%
 report.table(rows(choices.FOR_CLASSES), caption="classes come out")
@@ -614,5 +614,5 @@ lab.quiz("18")
 # **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), the comparison that most tables extend;
 # [Beyer et al. 2022](https://arxiv.org/abs/2106.05237), on how patience changes the ranking.
 #
-# **Next lesson:** your own project. [For instructors](INSTRUCTORS.md) has how we would grade it; [lesson
-# 00](00_start_here.ipynb) has the map.
+# **Next lesson:** your own project. The paragraphs *Going further* under the exercises of each lesson are some;
+# [lesson 00](00_start_here.ipynb) has the map.
