@@ -171,7 +171,7 @@ def test_the_readme_is_read_in_one_go() -> None:
 
 def test_every_number_is_a_lesson_or_planned_and_never_both() -> None:
     there = [row[0][1:3] for row in table(README, "## Lessons")]
-    planned = README[README.index("Planned: ") : README.index("[Every lesson")]
+    planned = README[README.index("Minutes are estimated") : README.index("[Every lesson")]
     assert sorted([*there, *re.findall(r"\b\d\d\b", planned)]) == COURSE
     assert there == [stem[:2] for stem in NOTEBOOKS]
 

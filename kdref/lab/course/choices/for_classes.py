@@ -117,7 +117,7 @@ FOR_CLASSES: tuple[Choice, ...] = (
     ),
     Choice(
         "then",
-        "features: ReviewKD, or SimKD, which costs at inference",
+        "features: ReviewKD, or SimKD, which costs at inference; soft targets trained longer are the rival to beat",
         CLASSES | INSIDE | ONE | LONG | {"labels": ("few",), "family": ("one family",)},
         "03",
         "feature",
