@@ -610,8 +610,8 @@ assert reuse.loc["soft targets, as large", ALL_SEEDS] == "undecided"
 # Sources: Yim et al., [Huang and Wang](https://arxiv.org/abs/1707.01219), [Kim et
 # al.](https://arxiv.org/abs/1802.04977), [Heo et al.](https://arxiv.org/abs/1811.03233), [Ahn et
 # al.](https://arxiv.org/abs/1904.05835) (a bound of [mutual information](GLOSSARY.md#mutual-information)), [Chen et
-# al.](https://arxiv.org/abs/2104.09044); `kdref.feature` has them all. Lesson 18 compares
-# them with few labels.
+# al.](https://arxiv.org/abs/2104.09044); `kdref.feature` has them all.
+# [Lesson 18](18_choose_your_method.ipynb) compares them with few labels.
 #
 # **The projector's role** ([Miles and Mikolajczyk 2024](https://arxiv.org/abs/2303.11098)). Why does a regressor that
 # is thrown away matter? Look at its gradient. With features $X$ and targets $Y$ of a batch, half the squared error of

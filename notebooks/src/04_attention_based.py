@@ -363,8 +363,8 @@ print("with four times the epochs it is still more than 15 points below labels: 
 #
 # ### Other data
 #
-# One pair says little about others. Lesson 18 compares all losses with few labels and tuned weights
-# ([benchmarks](../docs/benchmarks.md)). Its two convolutional students:
+# One pair says little about others. [Lesson 18](18_choose_your_method.ipynb) compares all losses with few labels and
+# tuned weights ([benchmarks](../docs/benchmarks.md)). Its two convolutional students:
 
 # %%
 for student in ("cnn1d-8", "cnn2d-8"):

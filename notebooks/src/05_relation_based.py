@@ -468,7 +468,7 @@ print("more time hurts the labels' student on new classes, and changes nothing t
 
 # %% [markdown]
 # **Beside the losses of other lessons.** All losses of lessons 01 to 05, relations among them, are compared with few
-# labels on two tasks in lesson 18. What it found for relations is in the last section.
+# labels on two tasks in [lesson 18](18_choose_your_method.ipynb). What it found for relations is in the last section.
 
 # %% [markdown]
 # ## 8. With many labels (in depth)
