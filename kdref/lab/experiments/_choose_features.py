@@ -76,7 +76,7 @@ def flow(meeting: Meeting) -> Built:
         own = [regressor(s[site]) for regressor, site in zip(widen, STAGES[1:], strict=True)]
         # a flow matrix needs both layers at one size: the earlier one is averaged in pairs
         theirs = (t["middle"], t["late"])
-        pairs = [(POOLS[b.dim() - 2](a, b.shape[2:]), b) for a, b in (own, theirs)]
+        pairs = [(POOLS[b.dim() - 2](a, b.shape[2:]), b) for a, b in (own, theirs)]  # type: ignore[arg-type]  # as many sizes as axes
         return fsp_loss(*pairs)
 
     return Built(term, (widen,))
