@@ -9,6 +9,7 @@
 #   distillation](GLOSSARY.md#sequence-level-distillation)), and check it by counting out a whole language;
 # - rebuild the DeepSeek-R1 recipe in miniature, say what each part gives, and what a check cannot give;
 # - write the on-policy loop (draw, judge, one backward) with a gradient that is not zero by mistake, and run it in TRL;
+# - choose whose text to learn from where errors add up;
 # - (in depth) estimate divergences from drawn text; let a student draft for its teacher without changing a word of what
 #   the teacher would say.
 #
@@ -19,7 +20,7 @@
 #
 # **Files:** `kdref/sequence/losses.py` (losses on drawn sequences, rejection sampling), `kdref/sequence/enumeration.py`
 # (tiny languages, counted out), `kdref/sequence/speculative.py` and `kdref/sequence/acceptance.py` (speculative
-# decoding), `kdref/lab/data/sums.py` (the task), `kdref/lab/experiments/sequence_reasoning.py` (the long experiment).
+# decoding), `kdref/lab/data/sums.py` (the task), `kdref/lab/experiments/sequence_*.py` (the long experiments).
 #
 # **Papers:** [Kim and Rush 2016](https://arxiv.org/abs/1606.07947) (sequence-level distillation), [DeepSeek-AI
 # 2025](https://arxiv.org/abs/2501.12948) (R1), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (GKD), [Gu et
@@ -36,7 +37,13 @@ import torch
 from kdref import lab
 from kdref.lab import experiments, models, report
 from kdref.lab.data import sums
-from kdref.lab.experiments import _sequence, sequence_reasoning
+from kdref.lab.experiments import (
+    _sequence,
+    _sequence_drift,
+    sequence_drift,
+    sequence_drift_tuning,
+    sequence_reasoning,
+)
 from kdref.lab.models.causal_transformer import generate, up_to_end
 from kdref.lab.widgets.sequence import parts_of_a_round, speculative_explorer
 from kdref.language import token_loss
@@ -450,8 +457,7 @@ print("the same loss on its own text instead of the teacher's: less than 0.005 n
 
 # %% [markdown]
 # **Seen:** what helps is that the teacher's *probabilities* are used. *Whose* text they are taken on makes no
-# difference worth having here: texts are six steps long, and from a wrong sum one goes on as from any other. The
-# papers' students write hundreds of tokens, where one wrong turn may spoil the rest: their claims are about that.
+# difference worth having here: texts are six steps long, and from a wrong sum one goes on as from any other.
 #
 # **Published.** R1's authors tried reinforcement learning and distillation on Qwen-32B: over 10,000 steps of the one
 # reached 47.0 % (AIME 2024) and 91.6 % (MATH-500), the other 72.6 and 94.3. Of Qwen3-8B, after its teacher's text, it
@@ -460,7 +466,104 @@ print("the same loss on its own text instead of the teacher's: less than 0.005 n
 # computing), second-hand only. All count the student's part: the teacher existed.
 
 # %% [markdown]
-# ## 6. Estimates of a divergence from drawn text (in depth)
+# ## 6. Where drift adds up
+#
+# Now a task where a wrong turn leads where no training text has been. A **walk** is a text of 60 tokens, each of them
+# down, straight on or up, along a winding road. A *guide*, the teacher, takes the right step 27 times out of 28, and
+# when it is off the road it comes back, from anywhere. The walker is a small network that reads its place: how many
+# tokens there are, and their running sum. As in section 1 nothing that is measured needs to be drawn: with 60 × 15
+# places, the sums over all 3⁶⁰ walks are exact.
+
+# %%
+lab.show(_sequence_drift.train)
+
+# %% [markdown]
+# All ways ask the guide about equally many places: eight walks in every step, whoever writes them. The loss is the
+# forward divergence at every place, so that only the text differs:
+#
+# - **the guide's text**, and a control without its probabilities, its **drawn tokens** alone;
+# - **own text**; **half and half** (GKD's λ = ½: a coin for each batch); **first the guide's, then own**;
+# - **the guide's text, disturbed**: a fifth of its steps go anywhere ([Laskey et al.
+#   2017](https://arxiv.org/abs/1703.09327), for robots). A control: wide, and nobody's own;
+# - own text with the **reverse** divergence, and with its estimates from drawn tokens, `on_policy_loss`: each **token**
+#   for itself, or **to the end**, a whole sequence's advantage, less the other walks' mean as a baseline.
+#
+# Learning rates were tuned for each of them on four other seeds, with 50 steps and with 200.
+
+# %%
+edge = [sequence_drift_tuning.RATES[0], sequence_drift_tuning.RATES[-1]]
+rates = {arm: sequence_drift_tuning.chosen(*arm) for arm in sequence_drift.SETTINGS.values()}
+print("chosen learning rates at an end of the grid:", sum(rate in edge for rate in rates.values()), "of", len(rates))
+walks = experiments.load("sequence_drift")
+walks[["way", "budget"]] = [sequence_drift.SETTINGS.get(arm, (arm, "")) for arm in walks["arm"]]
+live = walks["seed"].iloc[0] if BASE_SEED not in set(walks["seed"]) else BASE_SEED
+for way in ("guide's text", "own text"):
+    stored = walks.query("seed == @live and way == @way and budget == 'short'").iloc[0]
+    again = sequence_drift.run(live, f"{way} | short")
+    assert abs(again["accuracy"] - stored["accuracy"]) < 0.05
+    print(f"{way}: within five points of the stored run")
+
+# %%
+curves = []
+for way in ("guide's text", "own text", "guide's text, disturbed"):
+    settings = {"steps": sequence_drift_tuning.BUDGETS["short"], "rate": rates[way, "short"]}
+    walker = _sequence_drift.train(_sequence_drift.WAYS[way], live, **settings)
+    shares = _sequence_drift.on_road(walker().detach(), live)[::5]
+    curves += [{"way": way, "tokens written": 5 * i, "share": share.item()} for i, share in enumerate(shares)]
+report.figure(
+    report.curve(pd.DataFrame(curves), x="tokens written", y="share", by="way", y_label="on the road", percent=True),
+    "share of walks on the road or beside it, by tokens written, after 50 steps of training: three lines",
+)
+
+# %% tags=["nbval-ignore-output"]
+for budget in sequence_drift_tuning.BUDGETS:
+    part = walks[walks["budget"] == budget].set_index("way")
+    means = part.groupby(level=0)[["accuracy", "reverse", "forward"]].mean().loc[list(_sequence_drift.WAYS)]
+    steps = sequence_drift_tuning.BUDGETS[budget]
+    caption = f"{steps} steps: walks that end on the road; KL(Q‖P) and KL(P‖Q), nats per walk; means of 24 seeds"
+    report.table(means, percent=["accuracy"], decimals=2, caption=caption)
+
+# %%
+found = {}
+for budget in sequence_drift_tuning.BUDGETS:
+    part = walks[walks["budget"] == budget]
+    for metric in ("reverse", "forward"):
+        told = report.verdicts(part, baseline=f"guide's text | {budget}", metric=metric, higher_is_better=False)
+        found[f"{budget}, {metric}"] = told["all seeds"].rename(lambda arm: sequence_drift.SETTINGS[arm][0])
+report.table(pd.DataFrame(found), caption="against the guide's text with its probabilities: divergences, 24 seeds")
+
+# %%
+told, means = pd.DataFrame(found), walks.groupby("arm")[["accuracy", "reverse", "forward"]].mean()
+assert (told.loc["own text", ["short, reverse", "long, reverse"]] == "helps").all()
+assert told.loc["own text", "short, forward"] == "hurts"
+assert (told.loc["guide's text, disturbed"] == "helps").all()
+assert (told.loc[["guide's text, drawn tokens", "own text, log-ratios to the end"]] == "hurts").all(axis=None)
+short = walks[walks["budget"] == "short"]
+for metric in ("reverse", "forward"):
+    wide = report.verdicts(short, baseline="own text | short", metric=metric, higher_is_better=False)
+    assert wide.loc["guide's text, disturbed | short", "all seeds"] == "helps"
+print("after 50 steps the guide's text, disturbed, beats own text, both ways: yes")
+drifted = means.loc[["guide's text | short", "guide's text | long"]]
+assert (drifted["reverse"] > 3 * drifted["forward"]).all()
+print("who learned from the guide's text is over three times as far off on its own walks: yes")
+ends = means["accuracy"]
+assert ends["own text, reverse | short"] > ends["the guide itself"] > ends["own text | short"]
+print("with the reverse divergence more walks end on the road than the guide's own: yes")
+
+# %% [markdown]
+# **Seen.** *Drift adds up*: who learned from the guide's text is several times further from it on own walks. *Own text
+# helps* there, with few steps and with more; with few it is paid for on the guide's walks, for a walker that can't walk
+# yet looks at places where nobody will go. *But it need not be one's own*: the guide's text, disturbed, helps both ways
+# at both budgets, and after 50 steps beats own text too. What was missing is width: what to do once something went
+# wrong. Half and half was not shown to help; first the guide's, then own, only on own walks, after 200 steps.
+#
+# *Probabilities beat tokens*. The whole sequence's advantage, right on average, is so noisy that it taught next to
+# nothing; each token for itself was usable, and after 200 steps worse than the guide's text. *The reverse divergence*
+# takes the likeliest step: more walks end on the road than the guide's own. (One size of disturbance was tried, on a
+# small world.)
+
+# %% [markdown]
+# ## 7. Estimates of a divergence from drawn text (in depth)
 #
 # Loss curves and penalties need the *value* of KL(Q‖P) from texts that the student drew. With the log-ratio r of a
 # whole text, three estimates are in use ([Schulman 2020](http://joschu.net/blog/kl-approx.html)):
@@ -504,7 +607,7 @@ print("differentiated as it stands, only k2 gives the gradient of KL(Q‖P); k3 
 # `on_policy_loss`, in disguise. None of it is needed where the whole vocabulary's probabilities are at hand.
 
 # %% [markdown]
-# ## 7. A student that drafts for its teacher (in depth)
+# ## 8. A student that drafts for its teacher (in depth)
 #
 # A large model writes slowly since it is called once per token, and each call has to read all of its weights. It could
 # judge many tokens in one call, if someone proposed them. [**Speculative decoding**](GLOSSARY.md#speculative-decoding)
@@ -614,7 +717,7 @@ assert per_call.loc["the teacher's traces", 6] > per_call.loc["checked traces", 
 print("six drafts per call: more than two tokens per call, and more with the draft model that has the habit: yes")
 
 # %% [markdown]
-# ## 8. Exercises
+# ## 9. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
 # [solutions/12_reasoning.ipynb](solutions/12_reasoning.ipynb).
@@ -741,7 +844,7 @@ lab.check("12.4", my_loss)
 lab.quiz("12")
 
 # %% [markdown]
-# ### Of section 7 (in depth)
+# ### Of section 8 (in depth)
 
 # %% [markdown] tags=["exercise"]
 # **12.5 Design.** Prove that speculative decoding is exact: for one position, return (2, V), the probability that a
@@ -767,15 +870,15 @@ def my_round(student, teacher):
 lab.check("12.5", my_round)
 
 # %% [markdown]
-# ## 9. When to use which, and when not
+# ## 10. When to use which, and when not
 #
 # **Use fine-tuning on a teacher's text** when you can get text and nothing else, or when the vocabularies differ; and
 # **check** it wherever a check is to be had: that is where new knowledge comes in. **Take the teacher's probabilities**
-# where you can: on the same text they gained more than the drawn tokens. **On-policy** when the student writes at
-# length and the teacher can be asked at any time (the papers' case; on our six steps it gained nothing beyond the
-# probabilities). **Speculative decoding** when one writes for few readers at once and the teacher's text must not
-# change; distil the draft model on the teacher, faults included, on whosever text is at hand: here that made no
-# difference.
+# where you can: on the same text they gained more than the drawn tokens, on sums and on walks. **Widen the text** where
+# errors add up: by the student's own (on-policy), if the teacher can be asked at any time and the student can write
+# already; or, cheaper and here better, by disturbing the teacher's. On our six steps neither was needed.
+# **Speculative decoding** when one writes for few readers at once and the teacher's text must not change; distil the
+# draft model on the teacher, faults included, on whosever text is at hand.
 #
 # **When not:** a check against a fault that is certain, or one that looks at answers only, where they can be guessed;
 # unchecked text of a teacher with a habit, for the student will have it too; on-policy for a student that can't write
