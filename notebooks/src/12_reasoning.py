@@ -496,7 +496,7 @@ rates = {arm: sequence_drift_tuning.chosen(*arm) for arm in sequence_drift.SETTI
 print("chosen learning rates at an end of the grid:", sum(rate in edge for rate in rates.values()), "of", len(rates))
 walks = experiments.load("sequence_drift")
 walks[["way", "budget"]] = [sequence_drift.SETTINGS.get(arm, (arm, "")) for arm in walks["arm"]]
-live = walks["seed"].iloc[0] if BASE_SEED not in set(walks["seed"]) else BASE_SEED
+live = BASE_SEED if BASE_SEED in set(walks["seed"]) else 0
 for way in ("guide's text", "own text"):
     stored = walks.query("seed == @live and way == @way and budget == 'short'").iloc[0]
     again = sequence_drift.run(live, f"{way} | short")
