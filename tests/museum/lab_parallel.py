@@ -32,7 +32,7 @@ def own_rows_put_back(x: Tensor, *, group: object = None) -> Tensor:
 
 @exhibit(
     replaces="kdref.lab.training.gather:gather_with_gradient",
-    seen_in="PANXiao1994/mRASP2 #11; HobbitLong/SupContrast #26",
+    seen_in="PANXiao1994/mRASP2 #11; HobbitLong/SupContrast #26 warns of it",
     killed_by=(WHOLE,),
 )
 def mean_of_local_losses(x: Tensor, *, group: object = None) -> Tensor:
@@ -58,7 +58,7 @@ class SummedAndScaled(torch.autograd.Function):
 
 @exhibit(
     replaces="kdref.lab.training.gather:gather_with_gradient",
-    seen_in="texttron/tevatron #143: a loss times W where nothing asks for it",
+    seen_in="a likely slip: the factor W of tevatron (#143), which gathers without a gradient, kept with one",
     killed_by=(WHOLE,),
 )
 def scaled_by_world_size(x: Tensor, *, group: object = None) -> Tensor:
@@ -83,7 +83,7 @@ class OwnPartOnly(torch.autograd.Function):
 
 @exhibit(
     replaces="kdref.lab.training.gather:gather_with_gradient",
-    seen_in="lightly-ai/lightly #1977: off by 1/world_size under DDP",
+    seen_in="lightly-ai/lightly #1528: gradients are not summed over processes",
     killed_by=(WHOLE,),
 )
 def own_part_of_the_gradient(x: Tensor, *, group: object = None) -> Tensor:

@@ -27,6 +27,10 @@ _MEAN_MISTAKES: dict[str, tuple[Any, str]] = {
         lambda means, counts: means.sum(),
         "DDP's mean over processes is there for a reason: W processes must not take W times the step.",
     ),
+    "the sum over examples": (
+        lambda means, counts: (means * counts).sum(),
+        "a mean is asked for: divide by the number of all examples.",
+    ),
     "divided by the processes": (
         lambda means, counts: (means * counts).sum() / len(counts),
         "means · counts are sums over examples: divide by the number of examples.",
@@ -76,6 +80,10 @@ _ROWS_MISTAKES: dict[str, tuple[Any, str]] = {
     "embeddings as they are": (
         lambda s, t, rank, tau: _own_rows(s, t, rank, tau, scaled=False),
         "cosines are asked for: bring each row to length 1.",
+    ),
+    "the temperature forgotten": (
+        lambda s, t, rank, tau: _own_rows(s, t, rank, 1.0),
+        "cosines are divided by the temperature.",
     ),
     "temperature multiplied": (
         lambda s, t, rank, tau: _own_rows(s, t, rank, 1 / tau),
@@ -140,6 +148,10 @@ _SETTING_MISTAKES: dict[str, tuple[Any, str]] = {
     "BatchNorm is a mean over examples": (
         _with(F="equal"),
         "each share is normalised by its own mean and variance: an example's output hangs on its neighbours.",
+    ),
+    "other statistics are another loss": (
+        _with(F="another loss"),
+        "the loss is the same function: what differs is the student's output, by the statistics of its share.",
     ),
     "all labels count": (
         _with(G="equal"),
@@ -221,6 +233,7 @@ EXERCISES: dict[str, Exercise] = {
                 _words_kept(tail=False),
                 "2 bytes of each token's 240 hold the mass of all other words, and 40 words with it take 242.",
             ),
+            "not rounded down": ((BYTES_A_TOKEN - 2) / 6, "a word is kept or not: the largest whole number that fits."),
             "indices of 8 bytes": (_words_kept(index=8), "whole numbers take four bytes where they fit."),
             "indices of 2 bytes": (_words_kept(index=2), "two bytes count to 65,536: the vocabulary is larger."),
             "logarithms in float32": (_words_kept(fraction=4), "float16 is asked for: 2 bytes."),
