@@ -1,6 +1,6 @@
 """Losses on the next word.
 
-Lesson: notebooks/11_language_models.ipynb."""
+Lessons: notebooks/11_language_models.ipynb (an encoder) and notebooks/19_writing_models.ipynb (models that write)."""
 
 from kdref.language.fused import fused_linear_loss
 from kdref.language.recipes import alternate_layers, cosine_hidden_loss, distilbert_loss

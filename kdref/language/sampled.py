@@ -2,7 +2,7 @@
 
 Source: Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", ACL 2025,
 https://arxiv.org/abs/2503.16870. The top k words, with their tail, are in sparse.py.
-Lesson: notebooks/11_language_models.ipynb.
+Lesson: notebooks/19_writing_models.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: V words of the vocabulary, k words kept; ``...`` is any number of leading axes.
