@@ -12,8 +12,8 @@
 # - (in depth) learn from a teacher with another [tokeniser](GLOSSARY.md#tokeniser);
 # - (in depth) cut a student out of its teacher, and say what the cut is worth.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb) (KL divergence). [Lesson 11](11_language_models.ipynb) has the sentences,
-# and a model that reads; [lesson 12](12_reasoning.ipynb) what a student learns from its own text.
+# **Needs:** [lesson 01](01_soft_targets.ipynb) (KL divergence). [Lesson 11](11_language_models.ipynb) has the
+# sentences, and a model that reads; [lesson 12](12_reasoning.ipynb) what a student learns from its own text.
 #
 # **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
 # seconds to run on one thread.
@@ -24,8 +24,8 @@
 # `kdref/lab/experiments/writing_*.py` (the long experiments).
 #
 # **Papers:** [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised Jensen-Shannon), [Gu et al.
-# 2024](https://arxiv.org/abs/2306.08543) (MiniLLM: reverse KL), [Ko et al. 2024](https://arxiv.org/abs/2402.03898) (skew
-# divergences), [Wu et al. 2024](https://arxiv.org/abs/2404.02657) (against mode seeking), [Hsu et al.
+# 2024](https://arxiv.org/abs/2306.08543) (MiniLLM: reverse KL), [Ko et al. 2024](https://arxiv.org/abs/2402.03898)
+# (skew divergences), [Wu et al. 2024](https://arxiv.org/abs/2404.02657) (against mode seeking), [Hsu et al.
 # 2024](https://arxiv.org/abs/2410.10989) (Liger Kernel), [Anshumann et al. 2025](https://arxiv.org/abs/2503.16870)
 # (sparse teachers), [Boizard et al. 2024](https://arxiv.org/abs/2402.12030) and [Minixhofer et al.
 # 2025](https://arxiv.org/abs/2503.20083) (other tokenisers), [Muralidharan et al.
@@ -41,18 +41,22 @@ from kdref import lab
 from kdref.lab import experiments, models, report
 from kdref.lab.bench.timing import peak_extra_memory
 from kdref.lab.data.sentences import snippets
-from kdref.lab.experiments import _writing
-from kdref.lab.models import decoding, writer
+from kdref.lab.experiments import _writing, writing_tuning
+from kdref.lab.models import decoding, pruning, writer
 from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
 from kdref.language import (
+    align_spans,
     fused,
     fused_linear_loss,
+    likelihood_matching_loss,
     pack_sparse,
     sampled_teacher,
+    span_log_probs,
     sparse_teacher,
     token_divergence,
     token_loss,
     tokens,
+    universal_logit_loss,
 )
 
 lab.setup()
@@ -194,6 +198,31 @@ for share_of_teacher in (1e-4, 0.1, 0.5, 0.9, 1 - 1e-4):
 # %% [markdown]
 # ## 3. Distilled, six ways
 #
+# The teacher judges every place of a training sentence, and the student is trained to say the same. That is all of it:
+# which token came next plays no part in the loss, except as the past of the one after.
+
+# %%
+stored = experiments.load("writing_divergences")
+seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
+students, BATCH = {}, _writing.BATCH_SIZE
+
+
+def step_taught(batch):
+    (rows,) = batch
+    with torch.no_grad():
+        judged = teacher(rows[:, :-1])
+    said = student(rows[:, :-1])
+    return {"loss": token_loss(said, judged, kind=kind, mask=writer.mask(rows)[:, 1:])}
+
+
+for kind in ("forward", "reverse"):
+    student = students[kind] = writer.network(writer.STUDENT, seed=seed)
+    optimizer, rate = torch.optim.AdamW(student.parameters(), weight_decay=0.01), writing_tuning.chosen(kind)
+    rises_and_falls = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=_writing.STEPS, pct_start=0.1)
+    batches = lab.Batches(learned[: BATCH * _writing.STEPS], batch_size=BATCH, seed=seed)
+    lab.fit(step_taught, student, batches, optimizer, epochs=1, after_step=rises_and_falls.step, progress=False)
+
+# %% [markdown]
 # EXPERIMENT
 #
 # ## 4. A vocabulary that does not fit
@@ -259,9 +288,10 @@ print("the dense form holds more than eight times as much at every size: yes")
 #
 # ### Vocabularies that differ within a family
 #
-# Models of one family share a tokeniser, and yet the large ones may have a few columns more: Qwen2.5's have 151,936 or
-# 152,064, of which some never are a word; the number was rounded up for the hardware. Here are two such rows, ten times
-# smaller. What does a loss say, and what do the ways of filling up?
+# Models of one family share a tokeniser, and yet a large one may have a few columns more. Qwen2.5's smaller models have
+# 151,936, its larger ones 152,064, for one tokeniser of some 151,650 words: the rest was added so that the number
+# divides by 128, or by 256. Here is such a pair, ten times smaller. What does a loss say, and what do the ways of
+# filling up?
 
 # %%
 few, many = torch.zeros(1, 15_193), torch.zeros(1, 15_206)
@@ -286,8 +316,8 @@ print(f"both cut to the shared columns: {token_loss(few, many[:, :n], kind='forw
 # ## 5. Teachers in a few numbers
 #
 # A teacher is asked about the same text again and again, by every student and in every epoch. Its distributions can be
-# computed once and stored, and all of them is too much: Gemma 3's smaller models learn from 256 words of each, drawn
-# from the teacher, and made to add up to 1. What should be kept?
+# computed once and stored, and all of them is too much: [Gemma 3](https://arxiv.org/abs/2503.19786) learns from 256
+# words of each, drawn from the teacher and made to add up to 1. What should be kept?
 
 # %%
 lab.show(sparse_teacher)
@@ -298,25 +328,26 @@ lab.show(sampled_teacher)
 #   comes. The bias is as large as what was cut off, in total variation.
 # - **Top k with its tail**: one more number, what all others have together. A loss can then count them as one word
 #   (`sparse_teacher_loss` with `tail="bucket"`, in each of the six divergences).
-# - **Drawn words**: k draws, weighed so that their mean is the teacher (Anshumann et al. 2025). In one epoch the error is
-#   large; over many it cancels.
+# - **Drawn words**: k draws, weighed so that their mean is the teacher (Anshumann et al. 2025). In one draw the error
+#   is large; over many it cancels.
 #
-# On the teacher's real distributions, of 2,000 tokens of the test sentences:
+# On the teacher's real distributions, of 500 tokens of the test sentences:
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
-    logits = teacher(tested[:, :-1])[writer.mask(tested)[:, 1:]][:2000].double()
+    logits = teacher(tested[:, :-1])[writer.mask(tested)[:, 1:]][:500].double()
 p, dice = logits.softmax(-1), torch.Generator().manual_seed(0)
 kept = []
 for k in (4, 16, 64):
     indices, log_probs, tail = sparse_teacher(logits, k=k)
     made_to_fit = torch.zeros_like(p).scatter(1, indices, log_probs.softmax(-1))
     torch.testing.assert_close((made_to_fit - p).abs().sum(1) / 2, tail.exp())
-    draws = torch.zeros(64, *p.shape, dtype=p.dtype)
-    for one in draws:
+    mean = torch.zeros_like(p)
+    for _ in range(64):
         drawn, log_weights = sampled_teacher(logits, k=k, generator=dice)
-        one.scatter_add_(1, drawn, log_weights.exp())
-    off = [(found - p).abs().sum(1).mean().item() / 2 for found in (draws[0], draws.mean(dim=0))]
+        one = torch.zeros_like(p).scatter_add(1, drawn, log_weights.exp())
+        mean += one / 64
+    off = [(found - p).abs().sum(1).mean().item() / 2 for found in (one, mean)]
     size = sum(part.nbytes for part in pack_sparse(indices, log_probs)) / len(p)
     kept.append([k, size, tail.exp().mean().item(), *off])
 kept = pd.DataFrame(kept, columns=["words", "bytes per token", "top k", "drawn, once", "drawn, mean of 64"])
@@ -335,11 +366,95 @@ print("of 64 draws the mean is more than six times nearer than one draw: yes")
 #
 # ## 6. Other tokenisers (in depth)
 #
+# Where teacher and student cut text in different places, there is no row of logits to compare with another. What can be
+# done?
+#
+# - **The teacher's text**, cut again by the student's tokeniser: always possible ([lesson 12](12_reasoning.ipynb)).
+# - **ULD** (universal logit distillation, Boizard et al.): sort both distributions, and compare the largest with the
+#   largest, the second with the second. It ignores which token is which, and which place.
+# - **[Likelihood matching](GLOSSARY.md#likelihood-matching)** (ALM, Minixhofer et al. 2025): compare how likely both
+#   find the same *piece of text*, between two [borders that both tokenisers have](GLOSSARY.md#alignment-of-spans).
+#   Hugging Face's GOLD aligns by the same borders, and then compares whole vocabularies.
+
+# %%
+lab.show(universal_logit_loss)
+right, wrong = torch.tensor([[0.7, 0.2, 0.1]]).log(), torch.tensor([[0.1, 0.2, 0.7]]).log()
+teacher_row = torch.tensor([[0.6, 0.3, 0.1]]).log()
+for name, row in (("sure of the teacher's word", right), ("sure of another", wrong)):
+    print(f"{name}: {universal_logit_loss(row, teacher_row).item():.3f}")
+
+# %% [markdown]
+# By hand: |0.7 − 0.6| + |0.2 − 0.3| + |0.1 − 0.1| = 0.2, for both: who is sure of the *wrong* word is told the same. So
+# it is never used alone; cross-entropy with the text stands beside it.
+#
+# Now by borders. A second tokeniser has 300 pieces. Bytes are counted, since both cut between bytes, and even inside a
+# letter.
+
+# %%
+cuts, ends = {}, {}
+for name, size in (("teacher's, 512 pieces", writer.VOCABULARY), ("another, 300 pieces", 300)):
+    cuts[name] = writer.tokeniser(size).encode("A naïve, moving film.")
+    ends[name] = torch.tensor([len(piece) for piece in cuts[name].tokens]).cumsum(0)
+    print(f"{name}: ends at bytes {ends[name].tolist()}")
+theirs, ours = ends.values()
+span_of_ours, span_of_theirs, is_span = align_spans(ours, theirs)
+print("span of each token:", span_of_theirs.tolist(), "and", span_of_ours.tolist())
+
+# %% [markdown]
+# A model's log-probability of a span is the sum of its tokens' (the chain rule). That is no approximation: a model of
+# bytes, read through either tokeniser, says the same of every span.
+
+# %%
+of_bytes = torch.randn(int(ours[-1]), generator=torch.Generator().manual_seed(0), dtype=torch.float64).abs().neg()
+spans = []
+for stop, span in ((theirs, span_of_theirs), (ours, span_of_ours)):
+    of_tokens = of_bytes.cumsum(0)[stop - 1].diff(prepend=torch.zeros(1, dtype=torch.float64))
+    spans.append(span_log_probs(of_tokens, span, len(is_span)))
+torch.testing.assert_close(spans[0], spans[1], rtol=0, atol=1e-12)
+print(f"{int(is_span.sum())} spans, of {len(theirs)} and {len(ours)} tokens; said alike through both: yes")
+lab.show(likelihood_matching_loss)
+
+# %% [markdown]
+# **By hand.** The teacher gives a span ½, the student ¼: "this span, or another text" is (½, ½) against (¼, ¾), and at
+# τ = 1 forward KL is ½ log 2 + ½ log ⅔ = 0.144. Long spans are unlikely on both sides, and hardly have a gradient;
+# therefore the probabilities are taken to the power 1/τ, with τ = 100 in the authors' configurations.
+
+# %%
+half, quarter = torch.tensor([0.5]).log(), torch.tensor([0.25]).log()
+for temperature in (1.0, 100.0):
+    loss = likelihood_matching_loss(quarter, half, temperature=temperature)
+    print(f"τ = {temperature:g}: {loss.item():.4f} nats, times τ {temperature * loss.item():.3f}")
+
+# %% [markdown]
 # TOKENISERS
 #
 # ## 7. Prune and distil (in depth)
 #
+# So far students began with random weights. Minitron (2024) cuts them out of the teacher: measure on some text how
+# much every layer, head, neuron and channel hands on, keep the most important, and distil what is left on the
+# teacher's logits. Its authors report up to 40 times fewer training tokens for each further model of a family, and up
+# to 16 % more in MMLU than from scratch.
+
+# %%
+lab.show(pruning.importance)
+scores = pruning.importance(teacher, learned[:256])
+ways = {"by importance": scores, "at random": pruning.shuffled(scores, seed=BASE_SEED)}
+size = {"width": writer.STUDENT["width"], "layers": writer.STUDENT["layers"]}
+pruned = {name: pruning.cut(teacher, way, **size) for name, way in ways.items()}
+assert {models.count_parameters(model) for model in pruned.values()} == {models.count_parameters(untaught)}
+print("both cuts have the student's size: yes")
+
+# %% [markdown]
 # PRUNED
+#
+# **In pre-training.** Gemma 2's 2B model, trained on 500 billion tokens with a 7B teacher's distributions in place of
+# the next words, reached 67.7 on average of three benchmarks, and 60.3 without ([Table
+# 6](https://arxiv.org/abs/2408.00118)). Llama 3.2's 1B and 3B models were [pruned, and then
+# taught](https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/MODEL_CARD.md) by the logits of Llama 3.1
+# 8B and 70B in pre-training on up to 9 trillion tokens; of 916,000 GPU hours 86,000 went into making the logits. The
+# authors of [MobileLLM](https://arxiv.org/abs/2402.14905) found the contrary for models of less than a billion
+# parameters: no more accuracy than from labels, for 2.6 to 3.2 times the training time, as they are quoted; we have it
+# second-hand.
 
 # %% [markdown]
 # ## 8. Exercises
@@ -443,7 +558,8 @@ def my_chunked(student_hidden, student_weight, teacher_hidden, teacher_weight, c
 lab.check("19.4", my_chunked)
 
 # %% [markdown]
-# **Going further** (not checked): GOING-FURTHER
+# **Going further** (not checked): draw at half the temperature (`decoding.write(..., temperature=0.5)`) from the students of
+# section 3: does the difference between them grow? And how small may k get in section 5, before labels are better?
 
 # %%
 lab.quiz("19")
@@ -477,3 +593,20 @@ lab.check("19.5", my_spans)
 # ## 9. When to use which, and when not
 #
 # CLOSING
+#
+# **When not:** CLOSING-NOT
+#
+# **Cost:** the teacher's forward pass beside every step of the student's, or once, and its distributions on disk; for
+# other tokenisers a table of borders; for pruning a few hundred sentences read.
+#
+# **Copy it:** `python -m kdref copy language` writes the files of this lesson and of lesson 11 (`alignment.py`,
+# `fused.py`, `recipes.py`, `sampled.py`, `sparse.py`, `tokens.py`, `universal.py`), each of which needs only torch;
+# `python -m kdref copy fused` writes one of them, and `python -m kdref copy fused_linear_loss` that function and what it
+# calls. On a GPU with models of your own: `examples/distill_language_model.py`.
+#
+# **Further reading:** [Peng et al. 2024](https://arxiv.org/abs/2410.16215), a design space of distillation in
+# pre-training; [the Minitron approach in practice](https://arxiv.org/abs/2408.11796), for who hasn't got the teacher's
+# training data; [GOLD](https://huggingface.co/docs/trl/gold_trainer), other tokenisers in TRL.
+#
+# **Next lesson:** [12, reasoning](12_reasoning.ipynb): what does a student learn from nothing but the text that a
+# teacher wrote, and from its own?

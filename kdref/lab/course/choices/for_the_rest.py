@@ -8,7 +8,7 @@ from kdref.lab.course.choices.table import Choice
 
 __all__ = ["FOR_HARMS", "FOR_OTHER_OUTPUTS"]
 
-WRITING = "11"  # the lesson that teaches losses on a language model's tokens
+WRITING = "19"  # the lesson that teaches losses on a language model's tokens
 TEXT = {"task": ("text",)}
 TOKENS = TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("the same",)}
 SUMS, SEARCH, BITS = "sequence_reasoning", "relation_retrieval", "edge_quantised"
