@@ -558,8 +558,9 @@ def my_chunked(student_hidden, student_weight, teacher_hidden, teacher_weight, c
 lab.check("19.4", my_chunked)
 
 # %% [markdown]
-# **Going further** (not checked): draw at half the temperature (`decoding.write(..., temperature=0.5)`) from the students of
-# section 3: does the difference between them grow? And how small may k get in section 5, before labels are better?
+# **Going further** (not checked): draw at half the temperature (`decoding.write(..., temperature=0.5)`) from the
+# students of section 3: does the difference between them grow? And how small may k get in section 5, before labels are
+# better?
 
 # %%
 lab.quiz("19")
@@ -601,8 +602,8 @@ lab.check("19.5", my_spans)
 #
 # **Copy it:** `python -m kdref copy language` writes the files of this lesson and of lesson 11 (`alignment.py`,
 # `fused.py`, `recipes.py`, `sampled.py`, `sparse.py`, `tokens.py`, `universal.py`), each of which needs only torch;
-# `python -m kdref copy fused` writes one of them, and `python -m kdref copy fused_linear_loss` that function and what it
-# calls. On a GPU with models of your own: `examples/distill_language_model.py`.
+# `python -m kdref copy fused` writes one of them, and `python -m kdref copy fused_linear_loss` that function and what
+# it calls. On a GPU with models of your own: `examples/distill_language_model.py`.
 #
 # **Further reading:** [Peng et al. 2024](https://arxiv.org/abs/2410.16215), a design space of distillation in
 # pre-training; [the Minitron approach in practice](https://arxiv.org/abs/2408.11796), for who hasn't got the teacher's
