@@ -150,7 +150,8 @@ def _listed(
     values = _kept(logarithms.detach(), mask).to(log_q.dtype)
     absent = values == -torch.inf
     indices = indices.masked_fill(absent if mask is None else absent | ~mask.unsqueeze(-1), 0)
-    _check_ids("indices", indices, logits.shape[-1], hint="a shorter list ends in -inf")
+    hint = "a shorter list ends in -inf, and a larger teacher is cut to the student's words first, [..., :V]"
+    _check_ids("indices", indices, logits.shape[-1], hint=hint)
     return log_q, indices, values, absent
 
 
