@@ -363,7 +363,8 @@ print("of 64 draws the mean is more than six times nearer than one draw: yes")
 
 # %% [markdown]
 # STORED-RESULTS
-#
+
+# %% [markdown]
 # ## 6. Other tokenisers (in depth)
 #
 # Where teacher and student cut text in different places, there is no row of logits to compare with another. What can be
@@ -427,7 +428,8 @@ for temperature in (1.0, 100.0):
 
 # %% [markdown]
 # TOKENISERS
-#
+
+# %% [markdown]
 # ## 7. Prune and distil (in depth)
 #
 # So far students began with random weights. Minitron (2024) cuts them out of the teacher: measure on some text how
