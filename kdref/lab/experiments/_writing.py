@@ -31,7 +31,7 @@ DIVERGENCES = ("forward", "reverse", "jensen_shannon", "skew_forward", "skew_rev
 THEIR_TEXT = "the teacher's text"
 WAYS = ("labels", *DIVERGENCES, THEIR_TEXT)
 DRAWN = 512  # texts that a student writes to be measured
-JUDGED = 1024  # texts of the teacher's to be measured on, and training sentences
+JUDGED = 512  # texts of the teacher's to be measured on, and training sentences
 TEXT_SEED = 77  # draws these texts of the teacher's, the same for all
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of the student's logits, the rows' numbers and the rows
