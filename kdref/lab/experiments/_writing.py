@@ -23,9 +23,9 @@ from kdref.lab.training.diversity import distinct_n_grams, self_bleu
 from kdref.lab.training.fit import fit
 from kdref.language import token_loss
 
-BATCH_SIZE = 32
-STEPS = 300
-WARM_UP, WEIGHT_DECAY, CLIP = 30, 0.01, 1.0
+BATCH_SIZE = 16
+STEPS = 500
+WARM_UP, WEIGHT_DECAY, CLIP = 50, 0.01, 1.0
 MIX = {"jensen_shannon": 0.5, "skew_forward": 0.1, "skew_reverse": 0.1}
 DIVERGENCES = ("forward", "reverse", "jensen_shannon", "skew_forward", "skew_reverse", "total_variation")
 THEIR_TEXT = "the teacher's text"
@@ -33,6 +33,7 @@ WAYS = ("labels", *DIVERGENCES, THEIR_TEXT)
 DRAWN = 512  # texts that a student writes to be measured
 JUDGED = 512  # texts of the teacher's to be measured on, and training sentences
 TEXT_SEED = 77  # draws these texts of the teacher's, the same for all
+TOGETHER = 64  # rows that are judged at once, quicker than more
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # of the student's logits, the rows' numbers and the rows
 
@@ -82,18 +83,21 @@ def divergence(kind: str) -> Loss:
 @functools.cache
 def said() -> Tensor:
     """The teacher's logits of every training sentence, in half precision, computed once in a process."""
-    parts = writer.rows("train").split(BATCH_SIZE * 16)
-    return torch.cat([teacher_outputs(writer.teacher(), part[:, :-1]).half() for part in parts])
+    return torch.cat([says(writer.teacher(), part).half() for part in writer.rows("train").split(TOGETHER)])
+
+
+def says(model: CausalTransformer, rows: Tensor) -> Tensor:
+    """Logits of the tokens after the first, without gradient."""
+    return teacher_outputs(model, rows[:, :-1], batch_size=TOGETHER)
 
 
 def student(seed: int, way: str, *, rate: float, steps: int = STEPS) -> tuple[CausalTransformer, float]:
     """A student that has learned in one of ``WAYS``, and the seconds of its training without the teacher's part."""
-    rows, loss = writer.rows("train"), labels
+    rows, loss = writer.rows("train"), divergence(way) if way in DIVERGENCES else labels
     if way == THEIR_TEXT:
         rows = write(writer.teacher(), len(rows), seed=seed)
-    elif way != "labels":
+    elif way in DIVERGENCES:
         said()
-        loss = divergence(way)
     model = writer.network(writer.STUDENT, seed=seed)
     began = time.process_time()
     train(model, rows, loss, seed=seed, rate=rate, steps=steps)
@@ -104,7 +108,7 @@ def student(seed: int, way: str, *, rate: float, steps: int = STEPS) -> tuple[Ca
 def _teachers_text() -> tuple[Tensor, Tensor]:
     """Texts that the teacher has drawn, and its logits of them."""
     drawn = write(writer.teacher(), JUDGED, seed=TEXT_SEED)
-    return drawn, teacher_outputs(writer.teacher(), drawn[:, :-1])
+    return drawn, says(writer.teacher(), drawn)
 
 
 def validated(model: CausalTransformer) -> dict[str, float]:
@@ -122,13 +126,11 @@ def measured(model: CausalTransformer, seed: int) -> dict[str, float]:
     theirs, judged = _teachers_text()
     own = write(model, DRAWN, seed=seed)
     counts, pieces = writer.mask(own)[:, 1:], own != writer.END
-    q, p = (teacher_outputs(one, own[:, :-1]) for one in (model, writer.teacher()))
+    q, p = says(model, own), says(writer.teacher(), own)
     return {
         **_guessed(model, writer.rows("test")),
         "train_nll": writer.nll(model, writer.rows("train")[:JUDGED]),
-        "forward": token_loss(
-            teacher_outputs(model, theirs[:, :-1]), judged, kind="forward", mask=writer.mask(theirs)[:, 1:]
-        ).item(),
+        "forward": token_loss(says(model, theirs), judged, kind="forward", mask=writer.mask(theirs)[:, 1:]).item(),
         "reverse": token_loss(q, p, kind="reverse", mask=counts).item(),
         "quality": F.cross_entropy(p[counts], own[:, 1:][counts]).item(),
         "distinct": distinct_n_grams(own, pieces, 2),
@@ -139,8 +141,8 @@ def measured(model: CausalTransformer, seed: int) -> dict[str, float]:
 
 def _guessed(model: CausalTransformer, rows: Tensor) -> dict[str, float]:
     right = lost = 0.0
-    for batch in rows.split(BATCH_SIZE * 8):
-        logits, counts = teacher_outputs(model, batch[:, :-1]), writer.mask(batch)[:, 1:]
+    for batch in rows.split(TOGETHER):
+        logits, counts = says(model, batch), writer.mask(batch)[:, 1:]
         logits, came = logits[counts], batch[:, 1:][counts]
         lost += F.cross_entropy(logits, came, reduction="sum").item()
         right += (logits.argmax(dim=-1) == came).sum().item()

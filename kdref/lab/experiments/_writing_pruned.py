@@ -26,10 +26,8 @@ def pruned(way: str, seed: int) -> CausalTransformer:
 def student(seed: int, start: str, *, rate: float, steps: int = STEPS) -> tuple[CausalTransformer, float]:
     """A pruned student that has learned on, and the seconds of its training without the teacher's part."""
     way, by = start.split(" | ")
-    model, loss = pruned(way, seed), labels
-    if by == "forward":
-        said()
-        loss = divergence("forward")
+    model, loss = pruned(way, seed), divergence("forward") if by == "forward" else labels
+    said()
     began = time.process_time()
     train(model, writer.rows("train"), loss, seed=seed, rate=rate, steps=steps)
     return model, time.process_time() - began

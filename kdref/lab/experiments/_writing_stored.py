@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor
 
-from kdref.lab.experiments._writing import BATCH_SIZE, STEPS, Loss, divergence, said, train
+from kdref.lab.experiments._writing import STEPS, TOGETHER, Loss, said, train
 from kdref.lab.models import writer
 from kdref.lab.models.causal_transformer import CausalTransformer
 from kdref.language import (
@@ -24,7 +24,6 @@ from kdref.language import (
 KEPT = 8  # words of the teacher's 512 per token, or words drawn
 WHOLE, ADDED_UP, TAIL, SAMPLED = "whole", "top k, made to add up", "top k with its tail", "sampled"
 SPARSE = (ADDED_UP, TAIL, SAMPLED)
-KEEPINGS = (WHOLE, *SPARSE)
 
 Packed = tuple[Tensor, ...]
 
@@ -35,8 +34,8 @@ def packed(keeping: str, seed: int) -> Packed:
     if keeping == WHOLE:
         return (said(),)
     generator = torch.Generator().manual_seed(seed)
-    parts = []
-    for logits in said().split(BATCH_SIZE * 16):
+    parts: list[Packed] = []
+    for logits in said().split(TOGETHER):
         if keeping == SAMPLED:
             parts.append(pack_sparse(*sampled_teacher(logits, k=KEPT, generator=generator)))
         else:
@@ -54,8 +53,6 @@ def bytes_per_token(keeping: str, seed: int) -> float:
 
 def loss_from(keeping: str, seed: int) -> Loss:
     """The loss of a student that has what is stored, and no teacher."""
-    if keeping == WHOLE:
-        return divergence("forward")
     stored = packed(keeping, seed)
 
     def loss(logits: Tensor, numbers: Tensor, read: Tensor) -> Tensor:

@@ -1,17 +1,17 @@
 """Students of stored teachers: each keeping's learning rate, by the nats of validation sentences, on other seeds.
 
-The whole teacher's is that of the forward divergence. Lesson: notebooks/19_writing_models.ipynb.
+Lesson: notebooks/19_writing_models.ipynb.
 """
 
 import functools
 
-from kdref.lab.experiments import writing_tuning
 from kdref.lab.experiments._writing import validated
-from kdref.lab.experiments._writing_stored import SPARSE, WHOLE, student
+from kdref.lab.experiments._writing_stored import SPARSE, student
 from kdref.lab.experiments.store import load
 from kdref.lab.experiments.writing_tuning import RATES
+from kdref.lab.experiments.writing_tuning import SEEDS as TUNING_SEEDS
 
-SEEDS = writing_tuning.SEEDS
+SEEDS = TUNING_SEEDS
 SETTINGS = {f"{keeping} | {rate:g}": (keeping, rate) for keeping in SPARSE for rate in RATES}
 ARMS = tuple(SETTINGS)
 
@@ -25,7 +25,5 @@ def run(seed: int, arm: str) -> dict[str, float]:
 @functools.cache
 def chosen(keeping: str) -> float:
     """The rate of the fewest nats per validation token."""
-    if keeping == WHOLE:
-        return writing_tuning.chosen("forward")
     mean = load("writing_stored_tuning").groupby("arm")["nll"].mean()
     return min(RATES, key=lambda rate: float(mean[f"{keeping} | {rate:g}"]))

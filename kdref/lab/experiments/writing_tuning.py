@@ -9,7 +9,7 @@ from kdref.lab.experiments._writing import WAYS, student, validated
 from kdref.lab.experiments.store import load
 
 SEEDS = (5000, 5001)
-RATES = (0.002, 0.004, 0.008, 0.016)
+RATES = (0.008, 0.016, 0.032, 0.064)
 SETTINGS = {f"{way} | {rate:g}": (way, rate) for way in WAYS for rate in RATES}
 ARMS = tuple(SETTINGS)
 
