@@ -41,7 +41,7 @@ from kdref import lab
 from kdref.lab import experiments, models, report
 from kdref.lab.bench.timing import peak_extra_memory
 from kdref.lab.data.sentences import snippets
-from kdref.lab.experiments import _writing, writing_divergences, writing_tuning
+from kdref.lab.experiments import _writing, writing_divergences, writing_pruned, writing_stored, writing_tuning
 from kdref.lab.models import decoding, pruning, writer
 from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
 from kdref.language import (
@@ -286,6 +286,27 @@ report.figure(
 # ### Was the time enough?
 #
 # LONGER
+
+# %% tags=["nbval-ignore-output"]
+longer = experiments.load("writing_longer")
+print(experiments.provenance("writing_longer")["command"], "·", len(longer), "runs,", longer["seed"].nunique(), "seeds")
+budgets = {"300 steps": stored[stored["seed"].isin(longer["seed"].unique())], "1,200 steps": longer}
+rows = {
+    (arm, budget): runs[runs["arm"] == arm][["train_nll", *MEASURES]].mean()
+    for arm in ("labels", "forward", "reverse")
+    for budget, runs in budgets.items()
+}
+by_budget = pd.DataFrame(rows).T.rename_axis(["taught by", "budget"])
+report.table(by_budget.reset_index().set_index("taught by"), percent=["distinct", "self_bleu"])
+
+# %%
+for measure, more in MEASURES.items():
+    found = report.verdicts(longer, baseline="forward", metric=measure, higher_is_better=more)["all seeds"]
+    print(f"{measure}, 1,200 steps, against forward KL: labels {found['labels']}, reverse KL {found['reverse']}")
+# ASSERTS-LONGER
+
+# %% [markdown]
+# SEEN-LONGER
 #
 # ## 4. A vocabulary that does not fit
 #
@@ -424,7 +445,34 @@ print("once, the top words are nearer to the teacher than drawn ones, at each si
 print("of 64 draws the mean is more than six times nearer than one draw: yes")
 
 # %% [markdown]
-# STORED-RESULTS
+# **And the student?** Stored for every training token: the whole row, or eight words in one of the three ways. The
+# students are those of section 3, with forward KL; no teacher is called while they learn.
+
+# %% tags=["nbval-ignore-output"]
+from_disk = experiments.load("writing_stored")
+print(
+    experiments.provenance("writing_stored")["command"],
+    "·",
+    len(from_disk),
+    "runs,",
+    from_disk["seed"].nunique(),
+    "seeds",
+)
+columns = ["bytes", "nll", "forward", "reverse", "quality", "distinct"]
+by_keeping = from_disk.groupby("arm")[columns].mean().loc[list(writing_stored.ARMS)]
+report.table(by_keeping, percent=["distinct"], caption="bytes per token; nats per token; means of 24 seeds")
+
+# %%
+told = {}
+for measure in ("nll", "forward", "reverse", "quality"):
+    found = report.verdicts(from_disk, baseline="whole", metric=measure, higher_is_better=False)
+    told[measure] = found["all seeds"]
+told = pd.DataFrame(told)
+report.table(told, caption="against the whole distribution, 24 seeds")
+# ASSERTS-STORED
+
+# %% [markdown]
+# SEEN-STORED
 
 # %% [markdown]
 # ## 6. Other tokenisers (in depth)
@@ -510,6 +558,23 @@ print("both cuts have the student's size: yes")
 
 # %% [markdown]
 # PRUNED
+#
+# The students go on as those of section 3 do, with the same rows and steps:
+
+# %% tags=["nbval-ignore-output"]
+cuts = experiments.load("writing_pruned")
+print(experiments.provenance("writing_pruned")["command"], "·", len(cuts), "runs,", cuts["seed"].nunique(), "seeds")
+by_start = cuts.groupby("arm")[["nll", "forward", "reverse", "quality"]].mean().loc[list(writing_pruned.ARMS)]
+report.table(by_start.assign(perplexity=by_start["nll"].map(math.exp)), caption="means of 24 seeds, nats per token")
+
+# %%
+found = report.verdicts(cuts, baseline="anew | forward", metric="nll", higher_is_better=False)
+for arm in found.index:
+    print(f"{arm}, against begun anew and distilled: {report.tally(found)[arm]}")
+# ASSERTS-PRUNED
+
+# %% [markdown]
+# SEEN-PRUNED
 #
 # **In pre-training.** Gemma 2's 2B model, trained on 500 billion tokens with a 7B teacher's distributions in place of
 # the next words, reached 67.7 on average of three benchmarks, and 60.3 without ([Table
