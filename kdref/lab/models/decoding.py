@@ -78,7 +78,8 @@ def _rows(
 def _scores(model: CausalTransformer, tokens: Tensor, place: int, memory: "list[_Memory]") -> Tensor:
     """Logits ``(B, V)`` of what follows the token at a place; the memory knows those before it."""
     hidden = model.embed(tokens) + model.position[place]
-    for block, kept in zip(model.blocks, memory, strict=True):
+    for kept in memory:
+        block = kept.block
         hidden = hidden + kept.attend(block.norm1(hidden), place)
         hidden = hidden + block.linear2(block.activation(block.linear1(block.norm2(hidden))))
     scores: Tensor = model.scores(model.norm(hidden))
@@ -89,15 +90,14 @@ class _Memory:
     """Keys and values of one layer."""
 
     def __init__(self, block: nn.Module, count: int, length: int) -> None:
-        attention = block.self_attn
-        assert isinstance(attention, nn.MultiheadAttention)
-        self.attention = attention
+        assert isinstance(block, nn.TransformerEncoderLayer)
+        self.block, attention = block, block.self_attn
         shape = (count, attention.num_heads, length, attention.head_dim)
         self.keys, self.values = torch.zeros(shape), torch.zeros(shape)
 
     def attend(self, hidden: Tensor, place: int) -> Tensor:
         """What the attention adds at a place, ``(B, D)``."""
-        attention = self.attention
+        attention = self.block.self_attn
         mixed = F.linear(hidden, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = mixed.unflatten(-1, (3, attention.num_heads, -1)).unbind(dim=1)
         self.keys[:, :, place], self.values[:, :, place] = key, value

@@ -42,7 +42,7 @@ def importance(model: CausalTransformer, tokens: Tensor) -> Importance:
     """
     layers, heads, neurons, channels = [], [], [], []
     hidden = model.embed(tokens) + model.position[: tokens.shape[1]]
-    for block in model.blocks:
+    for block in _blocks(model):
         came, read = hidden, block.norm1(hidden)
         taken = _attended(block.self_attn, read)  # (B, heads, L, D)
         hidden = hidden + block.self_attn.out_proj(taken.transpose(1, 2).flatten(2))
@@ -102,8 +102,8 @@ def cut(model: CausalTransformer, scores: Importance, *, width: int, layers: int
         state[name].copy_(model.get_parameter(name)[:, channels])
     state["scores.bias"].copy_(model.scores.bias)
     _norm(smaller.norm, model.norm, channels)
-    for ours, number in zip(smaller.blocks, _best(scores.layers, layers).tolist(), strict=True):
-        theirs = model.blocks[number]
+    for ours, number in zip(_blocks(smaller), _best(scores.layers, layers).tolist(), strict=True):
+        theirs = _blocks(model)[number]
         dims = (_best(scores.heads[number], width // size)[:, None] * size + torch.arange(size)).flatten()
         neurons = _best(scores.neurons[number], 4 * width)
         _attention(ours.self_attn, theirs.self_attn, channels, dims)
@@ -112,6 +112,10 @@ def cut(model: CausalTransformer, scores: Importance, *, width: int, layers: int
         for own, other in ((ours.norm1, theirs.norm1), (ours.norm2, theirs.norm2)):
             _norm(own, other, channels)
     return smaller.train(model.training)
+
+
+def _blocks(model: CausalTransformer) -> list[nn.TransformerEncoderLayer]:
+    return [block for block in model.blocks if isinstance(block, nn.TransformerEncoderLayer)]
 
 
 def _attended(attention: nn.MultiheadAttention, read: Tensor) -> Tensor:
