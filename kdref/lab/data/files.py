@@ -46,6 +46,11 @@ FILES = {
         restore="git checkout -- data/mnist5k-cnn2d-32.safetensors, or install kdref anew. "
         "To train it anew: python -m kdref.lab.models.checkpoints mnist5k-cnn2d-32",
     ),
+    "snippets-writer.safetensors": DataFile(
+        sha256="4e9245127d53a1b3a801c1404e791b467e7710674cb93a139ca19a657f1dd2c0",
+        restore="git checkout -- data/snippets-writer.safetensors, or install kdref anew. "
+        "To train it anew: python -m kdref.lab.models.writer",
+    ),
 }
 
 
