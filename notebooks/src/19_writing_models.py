@@ -41,7 +41,7 @@ from kdref import lab
 from kdref.lab import experiments, models, report
 from kdref.lab.bench.timing import peak_extra_memory
 from kdref.lab.data.sentences import snippets
-from kdref.lab.experiments import _writing, writing_divergences, writing_pruned, writing_stored, writing_tuning
+from kdref.lab.experiments import _writing, writing_divergences, writing_pruned, writing_stored, writing_tuning_beyond
 from kdref.lab.models import decoding, pruning, writer
 from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
 from kdref.language import (
@@ -217,21 +217,34 @@ def step_taught(batch):
 
 for kind in ("forward", "reverse"):
     student = students[kind] = writer.network(writer.STUDENT, seed=seed)
-    optimizer, rate = torch.optim.AdamW(student.parameters(), weight_decay=0.01), writing_tuning.chosen(kind)
-    up_and_down = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=_writing.STEPS, pct_start=0.1)
+    optimizer, rate = torch.optim.AdamW(student.parameters(), weight_decay=0.01), writing_tuning_beyond.chosen(kind)
+    way = {"total_steps": _writing.STEPS, "pct_start": 0.1, "cycle_momentum": False}
+    rate_of_step = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, **way)
     batches = lab.Batches(rows_read, batch_size=_writing.BATCH_SIZE, seed=seed)
     lab.fit(
-        step_taught, student, batches, optimizer, epochs=1, after_step=up_and_down.step, clip_norm=1.0, progress=False
+        step_taught, student, batches, optimizer, epochs=1, after_step=rate_of_step.step, clip_norm=1, progress=False
     )
     live, then = _writing.measured(student.eval(), seed), stored.query("seed == @seed and arm == @kind").iloc[0]
-    assert max(abs(live[measure] - then[measure]) for measure in ("nll", "forward", "reverse")) < 0.15
-    print(f"{kind}: within 0.15 nats of the stored run of this seed")
+    assert max(abs(live[measure] - then[measure]) for measure in ("nll", "forward", "reverse")) < 0.2
+    print(f"{kind}: within 0.2 nats of the stored run of this seed")
 
 # %% tags=["nbval-ignore-output"]
+own_loss, read, counts = {}, tested[:500, :-1], writer.mask(tested[:500])[:, 1:]
 for kind, student in students.items():
     print(f"{kind}:", *writer.texts(decoding.write(student, 4, seed=BASE_SEED)), sep="\n", end="\n\n")
+    with torch.no_grad():
+        said, judged = student(read), teacher(read)
+    own_loss[kind] = {f"{how} KL": token_loss(said, judged, kind=how, mask=counts).item() for how in students}
+report.table(pd.DataFrame(own_loss).T.rename_axis("taught by"), caption="nats per token, on 500 test sentences")
+
+# %%
+assert all(own_loss["forward"][how] < own_loss["reverse"][how] - 0.1 for how in own_loss["forward"])
+print("the student of forward KL has the smaller reverse KL, too: yes")
 
 # %% [markdown]
+# Words, seldom sentences: 300 steps are few. And the student of reverse KL is behind even at its own loss. Is that one
+# seed's luck?
+#
 # The stored experiment has 24 seeds, and all students of a seed the same first weights, order and number of rows:
 #
 # - **labels**: cross-entropy with the token that came; no teacher;
@@ -239,11 +252,12 @@ for kind, student in students.items():
 # - **the teacher's text**: labels again, in as many rows that the teacher drew ([sequence-level
 #   distillation](GLOSSARY.md#sequence-level-distillation)).
 #
-# Each has its own learning rate, the best of RATES on validation sentences. *What is measured*: perplexity on test
-# sentences; KL(P‖Q) per token on the teacher's text, KL(Q‖P) on the student's own; its **quality**, the nats per token
-# that the teacher needs for what the student wrote (the less, the more it is to the teacher's liking); and how varied
-# that is: [distinct pairs](GLOSSARY.md#distinct-n-grams) of tokens in 512 texts, and
-# [self-BLEU](GLOSSARY.md#self-bleu), which is high where texts are alike.
+# Each has its own learning rate, from 0.008 to 0.064 (for reverse KL from 0.001), by the nats of validation sentences:
+# for all the same yardstick, but one that is nearest to forward KL's. *What is measured*: perplexity on test sentences;
+# KL(P‖Q) per token on the teacher's text, KL(Q‖P) on the student's own; its **quality**, the nats per token that the
+# teacher needs for what the student wrote (the less, the more it is to the teacher's liking); and how varied that is:
+# [distinct pairs](GLOSSARY.md#distinct-n-grams) of tokens in 512 texts, and [self-BLEU](GLOSSARY.md#self-bleu), which
+# is high where texts are alike.
 
 # %% tags=["nbval-ignore-output"]
 print(
@@ -276,12 +290,40 @@ report.figure(
         x_label="student taught by",
         y_label="nats per token",
     ),
-    "BARS",
+    "bars of eight students and the teacher: forward KL's student has the lowest of both divergences, reverse KL's and total "
+    "variation's are far from the teacher's text",
 )
-# ASSERTS
+others = told.index
+assert (told[["nll", "forward"]] == "hurts").all(axis=None)
+far = ["labels", "the teacher's text", "reverse", "skew_reverse", "total_variation"]
+assert (told.loc[far, "reverse"] == "hurts").all()
+print(
+    "by perplexity and KL(P‖Q) forward KL's students are the best of all, and by KL(Q‖P) better than five others': yes"
+)
+
+# %%
+no_teacher = ["labels", "the teacher's text"]
+assert (told.loc[no_teacher, "quality"] == "hurts").all()
+assert (told.loc[no_teacher, "distinct"] == "helps").all()
+print("without distributions the text is more varied, and the teacher likes it less: yes")
+choosing = ["reverse", "jensen_shannon", "skew_forward", "skew_reverse", "total_variation"]
+assert (told.loc[choosing, "distinct"] == "hurts").all()
+assert (told.loc[["reverse", "total_variation"], "quality"] == "hurts").all()
+assert not (told.loc[choosing, "quality"] == "helps").any()
+print("with every other divergence it is less varied, and with none does the teacher like it more: yes")
 
 # %% [markdown]
-# SEEN
+# **Seen.** *Distributions are worth much*: they take the perplexity from 49, with labels, to 38; the teacher has 22.
+# The teacher's *text* alone is worth less than the sentences that the teacher learnt from. *Of the divergences forward
+# KL is the best here*, by its own measure and by perplexity, and even on the student's own text none was shown to come
+# nearer to the teacher.
+#
+# **Mode seeking in practice.** Reverse KL, the mixtures and total variation do write *less varied* text than forward
+# KL. But the promise has a second half, that what is left is better, and that does not show: the teacher likes none of
+# it more, and reverse KL's and total variation's less. (More variety is no merit by itself: the student that has learnt
+# nothing has the most.) As Wu et al. say, it is not where the divergences lead that differs, but how soon they get
+# there: a student that begins with random weights is far from its teacher, and there reverse KL is a poor guide.
+# MiniLLM begins with students that write already, and on their own text.
 #
 # ### Was the time enough?
 #
