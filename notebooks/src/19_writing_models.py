@@ -290,8 +290,8 @@ report.figure(
         x_label="student taught by",
         y_label="nats per token",
     ),
-    "bars of eight students and the teacher: forward KL's student has the lowest of both divergences, reverse KL's and total "
-    "variation's are far from the teacher's text",
+    "bars of eight students and the teacher: forward KL's student has the lowest of both divergences; reverse KL's and "
+    "total variation's are farthest from the teacher's text",
 )
 others = told.index
 assert (told[["nll", "forward"]] == "hurts").all(axis=None)
