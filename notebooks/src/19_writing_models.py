@@ -68,7 +68,7 @@ BASE_SEED = lab.base_seed()
 # At every place of a text a decoder gives a distribution of the next token; writing is drawing from it, token by token.
 # Ours writes sentences of film reviews. Its tokeniser learnt 512 pieces from the training sentences, by [byte-pair
 # encoding](GLOSSARY.md#byte-pair-encoding): the end, the 256 bytes, and 255 pieces of several bytes, so that nothing is
-# unknown and nothing is lower-cased.
+# unknown and nothing is lower-cased. Rows are cut after 31 tokens, some 66 bytes.
 
 # %%
 pieces, learned, tested = writer.tokeniser(), writer.rows("train"), writer.rows("test")
@@ -199,18 +199,19 @@ for share_of_teacher in (1e-4, 0.1, 0.5, 0.9, 1 - 1e-4):
 # ## 3. Distilled, six ways
 #
 # The teacher judges every place of a training sentence, and the student is trained to say the same. That is all of it:
-# which token came next plays no part in the loss, except as the past of the one after.
+# which token came next plays no part in the loss, except as the past of the one after. Both students read the same
+# sentences, so the teacher is asked once.
 
 # %%
 stored = experiments.load("writing_divergences")
 seed = BASE_SEED if BASE_SEED in set(stored["seed"]) else 0
-students, rows_read = {}, torch.cat([learned, learned])[: _writing.STEPS * _writing.BATCH_SIZE]
+students, taught = {}, _writing.said()  # the teacher's logits at every place, in float16
+order = torch.arange(2 * len(learned))[: _writing.STEPS * _writing.BATCH_SIZE] % len(learned)
 
 
 def step_taught(batch):
-    (rows,) = batch
-    with torch.no_grad():
-        judged = teacher(rows[:, :-1])
+    (numbers,) = batch
+    rows, judged = learned[numbers], taught[numbers].float()
     said = student(rows[:, :-1])
     return {"loss": token_loss(said, judged, kind=kind, mask=writer.mask(rows)[:, 1:])}
 
@@ -220,7 +221,7 @@ for kind in ("forward", "reverse"):
     optimizer, rate = torch.optim.AdamW(student.parameters(), weight_decay=0.01), writing_tuning_beyond.chosen(kind)
     way = {"total_steps": _writing.STEPS, "pct_start": 0.1, "cycle_momentum": False}
     rate_of_step = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, **way)
-    batches = lab.Batches(rows_read, batch_size=_writing.BATCH_SIZE, seed=seed)
+    batches = lab.Batches(order, batch_size=_writing.BATCH_SIZE, seed=seed)
     lab.fit(
         step_taught, student, batches, optimizer, epochs=1, after_step=rate_of_step.step, clip_norm=1, progress=False
     )
@@ -242,8 +243,8 @@ assert all(own_loss["forward"][how] < own_loss["reverse"][how] - 0.1 for how in 
 print("the student of forward KL has the smaller reverse KL, too: yes")
 
 # %% [markdown]
-# Words, seldom sentences: 300 steps are few. And the student of reverse KL is behind even at its own loss. Is that one
-# seed's luck?
+# Words, seldom sentences: the budget is small. And the student of reverse KL is behind even at its own loss. Is that
+# one seed's luck?
 #
 # The stored experiment has 24 seeds, and all students of a seed the same first weights, order and number of rows:
 #
@@ -309,21 +310,25 @@ print("without distributions the text is more varied, and the teacher likes it l
 choosing = ["reverse", "jensen_shannon", "skew_forward", "skew_reverse", "total_variation"]
 assert (told.loc[choosing, "distinct"] == "hurts").all()
 assert (told.loc[["reverse", "total_variation"], "quality"] == "hurts").all()
-assert not (told.loc[choosing, "quality"] == "helps").any()
-print("with every other divergence it is less varied, and with none does the teacher like it more: yes")
+print("with every other divergence the text is less varied than with forward KL: yes")
+print("to the teacher's liking, against forward KL:", told.loc[choosing, "quality"].to_dict())
 
 # %% [markdown]
 # **Seen.** *Distributions are worth much*: they take the perplexity from 49, with labels, to 38; the teacher has 22.
-# The teacher's *text* alone is worth less than the sentences that the teacher learnt from. *Of the divergences forward
-# KL is the best here*, by its own measure and by perplexity, and even on the student's own text none was shown to come
-# nearer to the teacher.
+# The teacher's *text* alone is worth less by perplexity than the sentences that the teacher learnt from. *Of the
+# divergences forward KL is the best here*, by its own measure and by perplexity, and even on the student's own text
+# none was shown to come nearer to the teacher.
 #
 # **Mode seeking in practice.** Reverse KL, the mixtures and total variation do write *less varied* text than forward
-# KL. But the promise has a second half, that what is left is better, and that does not show: the teacher likes none of
-# it more, and reverse KL's and total variation's less. (More variety is no merit by itself: the student that has learnt
-# nothing has the most.) As Wu et al. say, it is not where the divergences lead that differs, but how soon they get
-# there: a student that begins with random weights is far from its teacher, and there reverse KL is a poor guide.
-# MiniLLM begins with students that write already, and on their own text.
+# KL. But the promise has a second half, that what is left is better. The teacher likes reverse KL's and total
+# variation's less, and of the three mixtures one, skewed forward KL, a little more. (More variety is no merit by
+# itself: a student that has learnt nothing has the most.) That reverse KL is behind in everything, its own loss too,
+# fits what Wu et al. say: what differs is not where the divergences lead, but how soon they get there. A student that
+# begins with random weights is far from its teacher, and there reverse KL is a poor guide. MiniLLM begins with students
+# that write already, and learns on their own text.
+#
+# One of 24 students of Jensen-Shannon (seed 1002) failed to train at the rate that had been chosen, so its intervals
+# are wide.
 #
 # ### Was the time enough?
 #
@@ -332,7 +337,7 @@ print("with every other divergence it is less varied, and with none does the tea
 # %% tags=["nbval-ignore-output"]
 longer = experiments.load("writing_longer")
 print(experiments.provenance("writing_longer")["command"], "·", len(longer), "runs,", longer["seed"].nunique(), "seeds")
-budgets = {"300 steps": stored[stored["seed"].isin(longer["seed"].unique())], "1,200 steps": longer}
+budgets = {"500 steps": stored[stored["seed"].isin(longer["seed"].unique())], "2,000 steps": longer}
 rows = {
     (arm, budget): runs[runs["arm"] == arm][["train_nll", *MEASURES]].mean()
     for arm in ("labels", "forward", "reverse")
@@ -344,7 +349,7 @@ report.table(by_budget.reset_index().set_index("taught by"), percent=["distinct"
 # %%
 for measure, more in MEASURES.items():
     found = report.verdicts(longer, baseline="forward", metric=measure, higher_is_better=more)["all seeds"]
-    print(f"{measure}, 1,200 steps, against forward KL: labels {found['labels']}, reverse KL {found['reverse']}")
+    print(f"{measure}, 2,000 steps, against forward KL: labels {found['labels']}, reverse KL {found['reverse']}")
 # ASSERTS-LONGER
 
 # %% [markdown]
@@ -482,9 +487,10 @@ report.table(
 
 # %%
 assert (kept["top k"] < kept["drawn, once"]).all()
-assert (kept["drawn, mean of 64"] < kept["drawn, once"] / 6).all()
-print("once, the top words are nearer to the teacher than drawn ones, at each size: yes")
-print("of 64 draws the mean is more than six times nearer than one draw: yes")
+assert (kept["drawn, mean of 64"] < kept["drawn, once"] / 3).all()
+assert (kept["drawn, mean of 64"] < kept["top k"])[kept["words"] < 64].all()
+print("of one draw the top words are nearer to the teacher than drawn ones, at each size: yes")
+print("the mean of 64 draws is a third as far as one or less, and for 4 and 16 words nearer than the top words: yes")
 
 # %% [markdown]
 # **And the student?** Stored for every training token: the whole row, or eight words in one of the three ways. The
