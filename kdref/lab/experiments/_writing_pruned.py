@@ -11,7 +11,7 @@ from kdref.lab.models.causal_transformer import CausalTransformer
 from kdref.lab.models.pruning import cut, importance, shuffled
 
 IMPORTANT, RANDOM = "cut by importance", "cut at random"
-STARTS = (f"{IMPORTANT} | forward", f"{IMPORTANT} | labels", f"{RANDOM} | forward")
+STARTS = (*(f"{IMPORTANT} | {by}" for by in ("forward", "reverse", "labels")), f"{RANDOM} | forward")
 
 
 def pruned(way: str, seed: int) -> CausalTransformer:
@@ -26,7 +26,7 @@ def pruned(way: str, seed: int) -> CausalTransformer:
 def student(seed: int, start: str, *, rate: float, steps: int = STEPS) -> tuple[CausalTransformer, float]:
     """A pruned student that has learned on, and the seconds of its training without the teacher's part."""
     way, by = start.split(" | ")
-    model, loss = pruned(way, seed), divergence("forward") if by == "forward" else labels
+    model, loss = pruned(way, seed), labels if by == "labels" else divergence(by)
     said()
     began = time.process_time()
     train(model, writer.rows("train"), loss, seed=seed, rate=rate, steps=steps)

@@ -6,7 +6,7 @@ Lesson: notebooks/19_writing_models.ipynb.
 
 from kdref.lab.experiments._writing import WAYS, measured, student
 from kdref.lab.experiments.store import load
-from kdref.lab.experiments.writing_tuning import chosen
+from kdref.lab.experiments.writing_tuning_beyond import chosen
 from kdref.lab.models import writer
 
 TEACHER = "the teacher itself"

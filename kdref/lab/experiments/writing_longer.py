@@ -4,7 +4,7 @@ Learning rates are those of the short budget. Lesson: notebooks/19_writing_model
 """
 
 from kdref.lab.experiments._writing import STEPS, measured, student
-from kdref.lab.experiments.writing_tuning import chosen
+from kdref.lab.experiments.writing_tuning_beyond import chosen
 
 SEEDS = (0, 1, 2, 1000, 1001, 1002, 2000, 2001)
 TIMES = 4

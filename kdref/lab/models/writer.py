@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 NAME = "snippets-writer.safetensors"
+INSTALL = 'pip install "kdref[language]"'
 VOCABULARY = 512  # the end, 256 bytes, 255 pieces of several bytes
 END = 0  # begins a row, ends it and pads it
 LENGTH = 32  # tokens of a row, the first of which is given
@@ -75,6 +76,7 @@ def tokeniser(vocabulary: int = VOCABULARY) -> "Tokenizer":
         The tokeniser, one for all who ask for this number.
 
     Raises:
+        ImportError: If the package tokenizers is missing.
         ValueError: If there are fewer tokens than that.
 
     Example:
@@ -82,7 +84,10 @@ def tokeniser(vocabulary: int = VOCABULARY) -> "Tokenizer":
         >>> tokeniser().decode(pieces.ids)
         'The film is good.'
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    try:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    except ModuleNotFoundError as error:
+        raise ImportError(f"lesson 19 needs the package tokenizers. Install it with: {INSTALL}") from error
 
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if vocabulary <= len(alphabet):

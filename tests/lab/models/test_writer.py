@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_the_vocabulary_is_as_large_as_asked_for_and_a_larger_one_writes_shorter
     assert writer.tokeniser(300) is small
     with pytest.raises(ValueError, match="vocabulary must be more than the 256 bytes, got 256"):
         writer.tokeniser(256)
+
+
+def test_without_the_package_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ImportError, match=r"lesson 19 needs the package tokenizers.*kdref\[language\]"):
+        writer.tokeniser(301)
 
 
 def test_the_pieces_are_those_that_the_teacher_learnt() -> None:
