@@ -306,7 +306,8 @@ print(
 no_teacher = ["labels", "the teacher's text"]
 assert (told.loc[no_teacher, "quality"] == "hurts").all()
 assert (told.loc[no_teacher, "distinct"] == "helps").all()
-print("without distributions the text is more varied, and the teacher likes it less: yes")
+assert means.loc[no_teacher, "distinct"].min() > means.loc[writing_divergences.TEACHER, "distinct"]
+print("without distributions the text is more varied, more than the teacher's own, and the teacher likes it less: yes")
 choosing = ["reverse", "jensen_shannon", "skew_forward", "skew_reverse", "total_variation"]
 assert (told.loc[choosing, "distinct"] == "hurts").all()
 assert (told.loc[["reverse", "total_variation"], "quality"] == "hurts").all()
@@ -322,7 +323,7 @@ print("to the teacher's liking, against forward KL:", told.loc[choosing, "qualit
 # **Mode seeking in practice.** Reverse KL, the mixtures and total variation do write *less varied* text than forward
 # KL. But the promise has a second half, that what is left is better. The teacher likes reverse KL's and total
 # variation's less, and of the three mixtures one, skewed forward KL, a little more. (More variety is no merit by
-# itself: a student that has learnt nothing has the most.) That reverse KL is behind in everything, its own loss too,
+# itself: labels' students have more than the teacher.) That reverse KL is behind in everything, its own loss too,
 # fits what Wu et al. say: what differs is not where the divergences lead, but how soon they get there. A student that
 # begins with random weights is far from its teacher, and there reverse KL is a poor guide. MiniLLM begins with students
 # that write already, and learns on their own text.
