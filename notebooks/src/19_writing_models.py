@@ -533,17 +533,22 @@ assert list(by_keeping["nll"].sort_values().index) == [
 assert (against[["whole", "sampled"]] == "helps").all()
 assert (against[["top k with its tail", "top k, made to add up"]] == "hurts").all()
 print("drawn words are worth more than labels alone by perplexity, top words in either form less: yes")
+gained = means.loc["labels", "nll"] - by_keeping["nll"]
+assert gained["sampled"] > gained["whole"] / 2
+careful = by_keeping.loc["top k, made to add up"]
+assert careful["distinct"] < 1 / 3
+assert careful["quality"] < means.drop(index=writing_divergences.TEACHER)["quality"].min()
 assert told.loc["top k, made to add up", ["quality", "distinct"]].to_list() == ["helps", "hurts"]
 print("made to add up, the text is more to the teacher's liking, and less varied: yes")
 
 # %% [markdown]
 # **Seen.** Eight of 512 words are a twentieth of the bytes, and each way costs. *Drawn words* cost least: right on
-# average, they leave more than half of what distributions gained over labels. *The top words made to add up* cost
-# most, in perplexity more than having no teacher at all. But look at what such a student writes: with less than a
-# third of its pairs distinct, it is more to the teacher's liking than any other student of this lesson. Of every
-# distribution it has learnt the head alone, as if the teacher had drawn with care, at a lower temperature. *The tail's
-# mass* repairs how much the others get, and not who among them. With real vocabularies eight words would be more of
-# what matters: the sentences here come in small pieces, and this teacher is seldom sure.
+# average, they keep more than half of what distributions gained over labels. *The top words made to add up* cost
+# most, in perplexity more than having no teacher at all. But look at what such a student writes: less than a third of
+# its pairs are distinct, and it is more to the teacher's liking than any student of section 3. It has learnt the head
+# of every distribution alone, as if the teacher drew at a lower temperature. *The tail's mass* tells how much the
+# others get, and not who among them. How much is lost depends on how sure the teacher is: this one gives all but its
+# sixteen likeliest words a fifth.
 
 # %% [markdown]
 # ## 6. Other tokenisers (in depth)
