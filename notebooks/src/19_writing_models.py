@@ -92,8 +92,7 @@ print("perplexity of the teacher below 40, of a student that has learnt nothing 
 print(found["teacher"] < 40 and found["untaught"] > 400)
 
 # %% tags=["nbval-ignore-output"]
-for model in (teacher, untaught):
-    print(*writer.texts(decoding.write(model, 4, seed=BASE_SEED)), sep="\n", end="\n\n")
+print(*writer.texts(decoding.write(teacher, 5, seed=BASE_SEED)), sep="\n")
 
 # %% [markdown]
 # ## 2. Which divergence?
