@@ -20,6 +20,7 @@ from kdref.lab.experiments import (
     writing_stored,
     writing_stored_tuning,
     writing_tuning,
+    writing_tuning_beyond,
 )
 from kdref.lab.models import count_parameters, writer
 from kdref.lab.training.diversity import distinct_n_grams, self_bleu
@@ -27,10 +28,11 @@ from kdref.language import sparse_teacher, token_divergence
 from tests import checks
 
 FEW = 40
-TUNINGS = {
-    writing_tuning: writing.WAYS,
-    writing_stored_tuning: keeping.SPARSE,
-    writing_pruned_tuning: pruned.STARTS,
+RATES = writing_tuning.RATES
+GRIDS = {  # who was tuned, and the rates that were tried
+    writing_tuning_beyond: (writing.WAYS, writing_tuning_beyond.RATES + RATES),
+    writing_stored_tuning: (keeping.SPARSE, writing_stored_tuning.RATES),
+    writing_pruned_tuning: (pruned.STARTS, writing_pruned_tuning.RATES),
 }
 
 
@@ -238,11 +240,17 @@ def test_a_pruned_student_learns_on_and_the_teacher_stays() -> None:
 # What is stored -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", TUNINGS, ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.parametrize("module", GRIDS, ids=lambda module: module.__name__.split(".")[-1])
 def test_rates_were_chosen_on_other_seeds_and_lie_inside_their_grids(module) -> None:
-    assert min(module.SEEDS) >= 5000
-    for name in TUNINGS[module]:
-        assert module.RATES[0] < module.chosen(name) < module.RATES[-1], name
+    assert min(*writing_tuning.SEEDS, *module.SEEDS) >= 5000
+    names, rates = GRIDS[module]
+    for name in names:
+        assert min(rates) < module.chosen(name) < max(rates), name
+
+
+def test_lower_rates_were_tried_where_the_best_lay_at_the_end_of_the_grid() -> None:
+    at_the_end = {way for way in writing.WAYS if writing_tuning.chosen(way) in (min(RATES), max(RATES))}
+    assert at_the_end == set(writing_tuning_beyond.WAYS)
 
 
 def test_runs_that_are_not_trained_twice_are_those_of_the_other_experiment() -> None:
