@@ -7,6 +7,7 @@ import ast
 import inspect
 import re
 import textwrap
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +21,7 @@ def topics() -> Topics:
     found: Topics = {}
     for file, names in public_names().items():
         found.setdefault(file.partition(".")[0], {})[file] = names
-    return dict(sorted(found.items(), key=lambda item: lesson(next(iter(item[1])))))
+    return dict(sorted(found.items(), key=lambda item: min(map(lesson, item[1]))))
 
 
 def public_names() -> dict[str, list[str]]:
@@ -40,8 +41,7 @@ def page(topic: str, files: dict[str, list[str]]) -> str:
     """The page of one topic."""
     parts = [
         _heading(title(topic), "="),
-        f"Taught in :doc:`lesson {lesson(next(iter(files)))[:2]} </notebooks/{lesson(next(iter(files)))}>`. "
-        f"To copy all of it: ``python -m kdref copy {topic}``.",
+        f"Taught in {_lessons(files)}. To copy all of it: ``python -m kdref copy {topic}``.",
     ]
     for file, names in files.items():
         if len(files) > 1:
@@ -49,6 +49,12 @@ def page(topic: str, files: dict[str, list[str]]) -> str:
         parts.append(f".. automodule:: kdref.{file}\n   :no-index:")
         parts += [_entry(file, name) for name in names]
     return "\n\n".join(parts) + "\n"
+
+
+def _lessons(files: Iterable[str]) -> str:
+    """Links to the notebooks that teach a topic's files, in their order."""
+    taught = sorted(set(map(lesson, files)))
+    return " and ".join(f":doc:`lesson {notebook[:2]} </notebooks/{notebook}>`" for notebook in taught)
 
 
 def index(found: Topics) -> str:

@@ -2,7 +2,7 @@
 
 Source: the idea: Hsu et al., "Liger Kernel", 2024, https://arxiv.org/abs/2410.10989; the divergences: Agarwal et al.,
 ICLR 2024, https://arxiv.org/abs/2306.13649, and Ko et al., ICML 2024, https://arxiv.org/abs/2402.03898.
-Lesson: notebooks/11_language_models.ipynb.
+Lesson: notebooks/19_writing_models.ipynb.
 
 Needs only torch: copy this file into your project as it is. The formula is in ``token_loss``, which is short and holds
 everything; this file computes the same gradient by hand, in place, a few tokens at a time.

@@ -2,7 +2,7 @@
 
 Source: Anshumann et al., "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", ACL 2025,
 https://arxiv.org/abs/2503.16870. Words drawn instead, and what is stored, are in sampled.py.
-Lesson: notebooks/11_language_models.ipynb.
+Lesson: notebooks/19_writing_models.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: V words of the vocabulary, k words kept; ``...`` is any number of leading axes.
@@ -150,7 +150,8 @@ def _listed(
     values = _kept(logarithms.detach(), mask).to(log_q.dtype)
     absent = values == -torch.inf
     indices = indices.masked_fill(absent if mask is None else absent | ~mask.unsqueeze(-1), 0)
-    _check_ids("indices", indices, logits.shape[-1], hint="a shorter list ends in -inf")
+    hint = "a shorter list ends in -inf, and a larger teacher is cut to the student's words first, [..., :V]"
+    _check_ids("indices", indices, logits.shape[-1], hint=hint)
     return log_q, indices, values, absent
 
 

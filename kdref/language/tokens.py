@@ -1,7 +1,7 @@
 """Divergences between two next-token distributions: per token and over a batch.
 
 Source: Agarwal et al., "On-Policy Distillation of Language Models", ICLR 2024, https://arxiv.org/abs/2306.13649 (GKD);
-Ko et al., "DistiLLM", ICML 2024, https://arxiv.org/abs/2402.03898 (skew). Lesson: notebooks/11_language_models.ipynb.
+Ko et al., "DistiLLM", ICML 2024, https://arxiv.org/abs/2402.03898 (skew). Lesson: notebooks/19_writing_models.ipynb.
 
 Needs only torch: copy this file into your project as it is. No loss here carries τ², as is usual for language models.
 Shapes: V words of the vocabulary; ``...`` is any number of leading axes.
@@ -157,7 +157,7 @@ def _check_words(student: Tensor, teacher: Tensor) -> None:
     _check_logits(teacher)
     if student.shape != teacher.shape:
         n = min(student.shape[-1], teacher.shape[-1])
-        cut = f": cut both to words they share, [..., :{n}]" if student.shape[:-1] == teacher.shape[:-1] else ""
+        cut = f": cut both to shared words, [..., :{n}], not -inf" if student.shape[:-1] == teacher.shape[:-1] else ""
         raise ValueError(f"both logits must be (..., V), got {tuple(student.shape)} and {tuple(teacher.shape)}{cut}")
 
 

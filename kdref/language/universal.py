@@ -1,7 +1,7 @@
 """A loss between models with different tokenizers, whose words have nothing to do with each other.
 
 Source: Boizard et al., "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for LLMs", TMLR
-2025, https://arxiv.org/abs/2402.12030. Lesson: notebooks/11_language_models.ipynb.
+2025, https://arxiv.org/abs/2402.12030. Lesson: notebooks/19_writing_models.ipynb.
 
 Needs only torch: copy this file into your project as it is.
 Shapes: V words of the vocabulary; ``...`` is any number of leading axes.

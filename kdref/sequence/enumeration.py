@@ -230,7 +230,7 @@ def _check_words(student: Tensor, teacher: Tensor) -> None:
     _check_logits(teacher)
     if student.shape != teacher.shape:
         n = min(student.shape[-1], teacher.shape[-1])
-        cut = f": cut both to words they share, [..., :{n}]" if student.shape[:-1] == teacher.shape[:-1] else ""
+        cut = f": cut both to shared words, [..., :{n}], not -inf" if student.shape[:-1] == teacher.shape[:-1] else ""
         raise ValueError(f"both logits must be (..., V), got {tuple(student.shape)} and {tuple(teacher.shape)}{cut}")
 
 

@@ -94,6 +94,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], Tensor | tuple[Tensor, ...]]] = {
     "cosine_hidden_loss": (lambda s: language.cosine_hidden_loss(s, TEACHER, mask=PARTS), ROWS),
     "distilbert_loss": (lambda s, h: language.distilbert_loss(s, TEACHER, h, OTHERS[0], LABELS), (ROWS, OTHERS[1])),
     "universal_logit_loss": (lambda s: language.universal_logit_loss(s, TEACHER[:, :3]), ROWS),
+    "likelihood_matching_loss": (lambda s: language.likelihood_matching_loss(-s.exp(), -TEACHER.exp()), ROWS),
     "sparse_teacher_loss": (lambda s: language.sparse_teacher_loss(s, *KEPT, tail="bucket", mask=PARTS), ROWS),
     "sampled_teacher_loss": (lambda s: language.sampled_teacher_loss(s, *DRAWN), ROWS),
     "token_divergence": (lambda s: language.token_divergence(s, TEACHER, kind="jensen_shannon", mix=0.3), ROWS),

@@ -182,7 +182,7 @@ def test_a_word_that_one_side_lacks_is_infinite_for_the_kl_that_needs_it_and_fin
 
 
 def test_a_smaller_vocabulary_is_refused_and_the_advice_gives_the_right_number() -> None:
-    advice = r": cut both to words they share, \[\.\.\., :3\]"
+    advice = r": cut both to shared words, \[\.\.\., :3\], not -inf"
     for student, teacher in ((STUDENT[:, :3], TEACHER), (STUDENT, TEACHER[:, :3])):
         with pytest.raises(ValueError, match=rf"both logits must be \(\.\.\., V\), got \(5, .\) and \(5, .\){advice}"):
             token_divergence(student, teacher)

@@ -84,7 +84,7 @@ assert not [name for name in sys.modules if name.split(".")[0] == "kdref"]
 def test_every_copy_runs_alone_and_is_tidy(tmp_path: Path) -> None:
     files, functions = tmp_path / "files", tmp_path / "functions"
     for file, names in copying.copyable().items():
-        copying.copy(file, to=files)
+        copying.copy(file, to=files / file.partition(".")[0])
         for name in names:
             copying.copy(f"{file}.{name}", to=functions / file)
     assert len(list(functions.glob("*/*.py"))) > 90
