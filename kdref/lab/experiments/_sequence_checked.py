@@ -19,7 +19,7 @@ from kdref.language import token_loss
 from kdref.sequence import on_policy_loss, sequence_level_loss
 
 TEXTS, GROUP, ROUNDS = 64, 8, 5  # texts per step; of one problem, where a checker compares; rounds of writing
-BUDGETS = {"few": 1_280, "many": 5_120}  # texts that are drawn
+BUDGETS = {"few": 1_280, "many": 3_840}  # texts that are drawn
 METHODS = (
     "own text, rewarded",
     "own right texts",

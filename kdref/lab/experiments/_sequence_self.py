@@ -1,6 +1,6 @@
 """What the experiment on self-distillation shares: a model that obeys rules in its context, and ways to do without.
 
-A problem of six numbers is preceded by a context, one token, and followed by a sign: "=" asks for running sums, "-" for
+A problem of four numbers is preceded by a context, one token, and followed by a sign: "=" asks for running sums, "-" for
 what is left when they are taken away, both on the clock of seven hours. The context says nothing, or that sixes count
 as fives, or that zeros count as ones. Half of all texts end in a flourish. Everything is trained first, so what is
 distilled is only that the first rule should hold where no context says so, on problems with "=".
@@ -23,11 +23,11 @@ from kdref.lab.training.fit import fit
 from kdref.language import token_loss
 from kdref.sequence import sequence_level_loss
 
-LENGTH = 6  # numbers per problem
+LENGTH = 4  # numbers per problem
 MINUS, PLAIN, RULE, OTHER, FLOURISH = range(sums.VOCABULARY, sums.VOCABULARY + 5)
 SIGNS, CONTEXTS = (sums.EQUALS, MINUS), (PLAIN, RULE, OTHER)
 VOCABULARY, PLACES, WRITTEN = sums.VOCABULARY + 5, LENGTH + 2, LENGTH + 2
-BASE_STEPS, BASE_RATE, BASE_TEXTS = 500, 3e-3, 64
+BASE_STEPS, BASE_RATE, BASE_TEXTS = 850, 5e-3, 64
 STEPS, TEXTS = 40, 32  # of the update
 TEST = 800
 
@@ -103,7 +103,7 @@ def before(seed: int) -> CausalTransformer:
     asked = sums.problems(count, length=LENGTH, seed=seed)
     sign, rule = (torch.tensor(of)[torch.randint(len(of), (count,), generator=generator)] for of in (SIGNS, CONTEXTS))
     written = texts(steps(asked, sign, rule), torch.rand(count, generator=generator) < 0.5)
-    model = CausalTransformer(VOCABULARY, length=PLACES + WRITTEN, width=64, layers=2, seed=seed)
+    model = CausalTransformer(VOCABULARY, length=PLACES + WRITTEN, width=64, layers=1, seed=seed)
 
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         read, written = batch
