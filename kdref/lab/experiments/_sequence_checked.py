@@ -1,8 +1,8 @@
 """What the experiment on distillation and reinforcement learning shares: one student, and ways to go on from there.
 
-The student of lesson 12's slipping teacher goes on with a number of drawn texts: a checker of answers rewards its own,
-or picks among its own or its teacher's; or a teacher, the slipping one or a good one, judges every token of its own.
-Lesson: notebooks/12_reasoning.ipynb.
+Sums of four numbers. The student of a teacher that takes six sixes of ten for fives goes on with a number of drawn
+texts: a checker of answers rewards its own, or picks among its own or its teacher's; or a teacher, the slipping one or
+a good one, judges every token of its own. Lesson: notebooks/12_reasoning.ipynb.
 """
 
 import copy
@@ -12,14 +12,18 @@ import torch
 from torch import Tensor
 
 from kdref.lab.data import sums
-from kdref.lab.experiments import _sequence
-from kdref.lab.experiments._sequence_self import updated
+from kdref.lab.experiments._sequence import SLIP
+from kdref.lab.experiments._sequence import train as fine_tuned
+from kdref.lab.experiments._sequence_self import scores, updated
 from kdref.lab.models.causal_transformer import CausalTransformer, generate, up_to_end
 from kdref.language import token_loss
 from kdref.sequence import on_policy_loss, sequence_level_loss
 
+LENGTH, PROBLEMS, TEST = 4, 16_000, 1_000
+TEACHER, TEACHER_STEPS = {"width": 64, "layers": 1}, 250
+STUDENT, STUDENT_STEPS = {"width": 32, "layers": 1}, 400
 TEXTS, GROUP, ROUNDS = 64, 8, 5  # texts per step; of one problem, where a checker compares; rounds of writing
-BUDGETS = {"few": 1_280, "many": 3_840}  # texts that are drawn
+BUDGETS = {"few": 640, "many": 2_560}  # texts that are drawn
 METHODS = (
     "own text, rewarded",
     "own right texts",
@@ -29,23 +33,41 @@ METHODS = (
 )
 
 
+def problems(count: int, seed: int, part: int) -> Tensor:
+    """Problems of a part: 0 the teachers' own, 1 and 2 those that the student begins and goes on with, 3 to test on."""
+    return sums.problems(count, length=LENGTH, seed=10_000 * part + seed)
+
+
+def draw(model: CausalTransformer, asked: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+    """Completions drawn from a model."""
+    read, count = sums.prompts(asked), LENGTH + 1
+    return generate(model, read, max_new_tokens=count, end=sums.END, temperature=temperature, generator=generator)
+
+
+def _trained(size: dict[str, int], first: int, asked: Tensor, written: Tensor, steps: int) -> CausalTransformer:
+    model = CausalTransformer(sums.VOCABULARY, length=2 * LENGTH + 2, seed=first, **size)
+    return fine_tuned(model, asked, written, steps=steps, seed=first)
+
+
+@functools.lru_cache(maxsize=2)
+def teacher(seed: int, slip: float = SLIP) -> CausalTransformer:
+    """The teacher of a seed, trained on traces that slip."""
+    asked = problems(PROBLEMS, seed, 0)
+    written = sums.completions(sums.traces(asked, slip=slip, seed=seed))
+    return _trained(TEACHER, seed, asked, written, TEACHER_STEPS)
+
+
+def good_teacher(seed: int) -> CausalTransformer:
+    """A teacher that never saw a slip, otherwise like the other."""
+    return teacher(seed, 0.0)
+
+
 @functools.lru_cache(maxsize=1)
 def student(seed: int) -> CausalTransformer:
     """The student of the slipping teacher's text, as it is, with which all begin."""
-    asked = _sequence.problems(_sequence.PROBLEMS, seed, 1)
-    written = _sequence.write(_sequence.teacher(seed), asked, seed=seed)
-    model = _sequence.network(_sequence.STUDENT, seed=100_000 + seed)
-    return _sequence.train(model, asked, written, steps=_sequence.STUDENT_STEPS, seed=seed)
-
-
-@functools.lru_cache(maxsize=1)
-def good_teacher(seed: int) -> CausalTransformer:
-    """A teacher that never saw a slip, otherwise like the other."""
-    asked = _sequence.problems(_sequence.TEACHER_PROBLEMS, seed, 0)
-    right = sums.completions(sums.traces(asked))
-    return _sequence.train(
-        _sequence.network(_sequence.TEACHER, seed=seed), asked, right, steps=_sequence.TEACHER_STEPS, seed=seed
-    )
+    asked = problems(PROBLEMS // 8, seed, 1)
+    written = draw(teacher(seed), asked, torch.Generator().manual_seed(seed))
+    return _trained(STUDENT, 100_000 + seed, asked, written, STUDENT_STEPS)
 
 
 def advantages(right: Tensor) -> Tensor:
@@ -55,37 +77,31 @@ def advantages(right: Tensor) -> Tensor:
     return above.flatten()
 
 
-def on(model: CausalTransformer, method: str, seed: int, *, texts: int, rate: float) -> CausalTransformer:
-    """Let a model go on, in place, by one of the methods, with that many drawn texts in all."""
-    asked = sums.problems(texts, length=_sequence.LENGTH, seed=40_000 + seed)
+def after(method: str, seed: int, *, texts: int, rate: float) -> CausalTransformer:
+    """The student after it went on by one of the methods, with that many drawn texts in all."""
+    model, asked = copy.deepcopy(student(seed)), problems(texts, seed, 2)
     generator = torch.Generator().manual_seed(seed)
     if method.endswith("right texts"):
-        writer = _sequence.teacher(seed) if "teacher" in method else model
+        writer = teacher(seed) if "teacher" in method else model
         return _on_right_texts(model, writer, asked, generator, rate)
+    judge = None
     if method == "own text, rewarded":
         asked = asked[: texts // GROUP].repeat_interleave(GROUP, dim=0)
-        judge = None
     else:
-        judge = good_teacher(seed) if "good" in method else _sequence.teacher(seed)
+        judge = good_teacher(seed) if "good" in method else teacher(seed)
 
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         (rows,) = batch
-        written = draw(model, rows, generator)
-        said, mask = _sequence.scores(model, rows, written), up_to_end(written, end=sums.END)
+        read, written = sums.prompts(rows), draw(model, rows, generator)
+        said, mask = scores(model, read, written), up_to_end(written, end=sums.END)
         if judge is None:  # log-ratios of zero: all of the advantage is the checker's
             reward = advantages(sums.is_right(rows, written))[:, None]
             return {"loss": on_policy_loss(said, said, written, mask=mask, baseline=reward)}
         with torch.no_grad():
-            judged = _sequence.scores(judge, rows, written)
+            judged = scores(judge, read, written)
         return {"loss": token_loss(said, judged, kind="reverse", mask=mask)}
 
     return updated(step, model, asked, texts=TEXTS, rate=rate)
-
-
-def draw(model: CausalTransformer, asked: Tensor, generator: torch.Generator) -> Tensor:
-    """Completions drawn from a model."""
-    length = _sequence.LENGTH + 1
-    return generate(model, sums.prompts(asked), max_new_tokens=length, end=sums.END, generator=generator)
 
 
 def _on_right_texts(
@@ -95,8 +111,8 @@ def _on_right_texts(
 
     def step(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         rows, written = batch
-        said, mask = _sequence.scores(model, rows, written), up_to_end(written, end=sums.END)
-        return {"loss": sequence_level_loss(said, written, mask=mask)}
+        said = scores(model, sums.prompts(rows), written)
+        return {"loss": sequence_level_loss(said, written, mask=up_to_end(written, end=sums.END))}
 
     for rows in asked.chunk(ROUNDS):
         written = draw(writer, rows, generator)
@@ -108,6 +124,11 @@ def _on_right_texts(
     return model
 
 
-def after(method: str, seed: int, *, texts: int, rate: float) -> CausalTransformer:
-    """The student after it went on."""
-    return on(copy.deepcopy(student(seed)), method, seed, texts=texts, rate=rate)
+def measured(model: CausalTransformer, seed: int) -> dict[str, float]:
+    """Share of right answers on new problems, of drawn and of likeliest text."""
+    asked, generator = problems(TEST, seed, 3), torch.Generator().manual_seed(seed)
+    names = {"accuracy": 1.0, "greedy": 0.0}
+    return {
+        name: sums.is_right(asked, draw(model, asked, generator, temperature)).double().mean().item()
+        for name, temperature in names.items()
+    }

@@ -1,9 +1,9 @@
 """What the experiment on self-distillation shares: a model that obeys rules in its context, and ways to do without.
 
-A problem of four numbers is preceded by a context, one token, and followed by a sign: "=" asks for running sums, "-" for
-what is left when they are taken away, both on the clock of seven hours. The context says nothing, or that sixes count
-as fives, or that zeros count as ones. Half of all texts end in a flourish. Everything is trained first, so what is
-distilled is only that the first rule should hold where no context says so, on problems with "=".
+A problem of four numbers is preceded by a context, one token, and followed by a sign: "=" asks for running sums, "-"
+for what is left when they are taken away, both on the clock of seven hours. The context says nothing, or that sixes
+count as fives, or that zeros count as ones. Half of all texts end in a flourish. Everything is trained first, so what
+is distilled is only that the first rule should hold where no context says so, on problems with "=".
 Lesson: notebooks/12_reasoning.ipynb.
 """
 

@@ -4,8 +4,7 @@ Lesson: notebooks/12_reasoning.ipynb. All methods of a seed go on from the same 
 and steps; learning rates were chosen on other seeds, for each number of texts.
 """
 
-from kdref.lab.experiments._sequence import measured, teacher
-from kdref.lab.experiments._sequence_checked import BUDGETS, METHODS, after, good_teacher, student
+from kdref.lab.experiments._sequence_checked import BUDGETS, METHODS, after, good_teacher, measured, student, teacher
 from kdref.lab.experiments.sequence_checked_tuning import chosen
 
 SETTINGS = {f"{method} | {budget}": (method, budget) for budget in BUDGETS for method in METHODS}

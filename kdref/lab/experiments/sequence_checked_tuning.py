@@ -5,11 +5,10 @@ Lesson: notebooks/12_reasoning.ipynb.
 
 import functools
 
-from kdref.lab.experiments._sequence import measured
-from kdref.lab.experiments._sequence_checked import BUDGETS, METHODS, after
+from kdref.lab.experiments._sequence_checked import BUDGETS, METHODS, after, measured
 from kdref.lab.experiments.store import load
 
-SEEDS = (5000, 5001)
+SEEDS = (5000, 5001, 5002)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SETTINGS = {
     f"{method} | {budget} | {rate:g}": (method, budget, rate)

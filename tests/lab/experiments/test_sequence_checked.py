@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from kdref.lab.data import sums
-from kdref.lab.experiments import _sequence, sequence_checked, sequence_checked_tuning
 from kdref.lab.experiments import _sequence_checked as checked
+from kdref.lab.experiments import sequence_checked, sequence_checked_tuning
 from kdref.sequence import on_policy_loss
 from tests import checks
 
@@ -14,8 +14,11 @@ from tests import checks
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks that know nothing yet, without training."""
-    fresh = {name: _sequence.network(_sequence.STUDENT, seed=i) for i, name in enumerate(("teacher", "good", "pupil"))}
-    monkeypatch.setattr(_sequence, "teacher", lambda seed: fresh["teacher"])
+    names = ("teacher", "good", "pupil")
+    fresh = {
+        name: checked.CausalTransformer(sums.VOCABULARY, length=10, width=8, seed=i) for i, name in enumerate(names)
+    }
+    monkeypatch.setattr(checked, "teacher", lambda seed: fresh["teacher"])
     monkeypatch.setattr(checked, "good_teacher", lambda seed: fresh["good"])
     monkeypatch.setattr(checked, "student", lambda seed: fresh["pupil"])
 
@@ -50,18 +53,18 @@ def test_every_method_draws_as_many_texts_and_asks_whom_its_name_says(
     texts, writers, judges, asked, right = 2 * checked.TEXTS * checked.ROUNDS, [], set(), [], checked.draw
 
     def spy(model: torch.nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        writers.append("teacher" if model is _sequence.teacher(0) else "itself")
+        writers.append("teacher" if model is checked.teacher(0) else "itself")
         asked.append(rows)
         return right(model, rows, generator)
 
-    def scores(model: torch.nn.Module, rows: Tensor, written: Tensor) -> Tensor:
-        known = {id(_sequence.teacher(0)): "teacher", id(checked.good_teacher(0)): "good"}
+    def scores(model: torch.nn.Module, read: Tensor, written: Tensor) -> Tensor:
+        known = {id(checked.teacher(0)): "teacher", id(checked.good_teacher(0)): "good"}
         judges.add(known.get(id(model), "itself"))
-        return compared(model, rows, written)
+        return compared(model, read, written)
 
-    compared = _sequence.scores
+    compared = checked.scores
     monkeypatch.setattr(checked, "draw", spy)
-    monkeypatch.setattr(_sequence, "scores", scores)
+    monkeypatch.setattr(checked, "scores", scores)
     before = checked.student(0).scores.weight.clone()
     after = checked.after(method, 0, texts=texts, rate=1e-3)
     assert torch.equal(before, checked.student(0).scores.weight)
@@ -86,7 +89,7 @@ def test_only_right_texts_are_learned(method: str, monkeypatch: pytest.MonkeyPat
         return right(said, written, **options)
 
     monkeypatch.setattr(checked, "sequence_level_loss", spy)
-    true = sums.completions(sums.traces(sums.problems(checked.TEXTS * checked.ROUNDS, length=6, seed=40_000)))
+    true = sums.completions(sums.traces(checked.problems(checked.TEXTS * checked.ROUNDS, 0, 2)))
     mixed = torch.where((torch.arange(len(true)) % 3 == 0)[:, None], true, 0)
     texts = iter(mixed.chunk(checked.ROUNDS))
     monkeypatch.setattr(checked, "draw", lambda *_: next(texts))
@@ -100,3 +103,12 @@ def test_rates_are_chosen_on_other_seeds_than_those_reported() -> None:
     assert min(sequence_checked_tuning.SEEDS) >= 5000
     assert len(set(sequence_checked.ARMS)) == 2 * len(checked.METHODS) + 3
     assert all(texts % (checked.TEXTS * checked.ROUNDS) == 0 for texts in checked.BUDGETS.values())
+
+
+def test_what_is_measured_is_the_share_of_right_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(model: object, asked: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        right = sums.completions(sums.traces(asked))
+        return right if temperature == 0 else torch.where((torch.arange(len(asked)) % 2 == 0)[:, None], right, sums.END)
+
+    monkeypatch.setattr(checked, "draw", half)
+    assert checked.measured(torch.nn.Identity(), 3) == {"accuracy": 0.5, "greedy": 1.0}
