@@ -9,7 +9,7 @@ from kdref.lab.experiments._sequence_self import WAYS, distilled, measured
 from kdref.lab.experiments.store import load
 
 SEEDS = (5000, 5001, 5002, 5003)
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 SETTINGS = {f"{way} | {rate:g}": (way, rate) for way in WAYS for rate in RATES}
 ARMS = tuple(SETTINGS)
 
