@@ -10,8 +10,9 @@
 # - rebuild the DeepSeek-R1 recipe in miniature, say what each part gives, and what a check cannot give;
 # - write the on-policy loop (draw, judge, one backward) with a gradient that is not zero by mistake, and run it in TRL;
 # - choose whose text to learn from where errors add up;
-# - (in depth) estimate divergences from drawn text; let a student draft for its teacher without changing a word of what
-#   the teacher would say.
+# - (in depth) estimate divergences from drawn text; move a prompt's effect into a model's weights, and see what it
+#   forgets; weigh a checker's reward against a teacher's judgement; let a student draft for its teacher without changing
+#   a word of what the teacher would say.
 #
 # **Needs:** [lesson 01](01_soft_targets.ipynb) (KL divergence). What a language model does is explained here.
 #
@@ -25,8 +26,9 @@
 # **Papers:** [Kim and Rush 2016](https://arxiv.org/abs/1606.07947) (sequence-level distillation), [DeepSeek-AI
 # 2025](https://arxiv.org/abs/2501.12948) (R1), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (GKD), [Gu et
 # al. 2024](https://arxiv.org/abs/2306.08543) (MiniLLM), [Qwen Team 2025](https://arxiv.org/abs/2505.09388) (Qwen3),
-# [Leviathan et al. 2023](https://arxiv.org/abs/2211.17192) (speculative decoding), [Zhou et al.
-# 2024](https://arxiv.org/abs/2310.08461) (DistillSpec).
+# [Snell et al. 2022](https://arxiv.org/abs/2209.15189) (context distillation), [Shenfeld et al.
+# 2026](https://arxiv.org/abs/2601.19897) (SDFT), [Leviathan et al. 2023](https://arxiv.org/abs/2211.17192) (speculative
+# decoding), [Zhou et al. 2024](https://arxiv.org/abs/2310.08461) (DistillSpec).
 
 # %% tags=["setup"]
 import copy
@@ -39,10 +41,15 @@ from kdref.lab import experiments, models, report
 from kdref.lab.data import sums
 from kdref.lab.experiments import (
     _sequence,
+    _sequence_checked,
     _sequence_drift,
+    _sequence_self,
+    sequence_checked,
     sequence_drift,
     sequence_drift_tuning,
     sequence_reasoning,
+    sequence_self,
+    sequence_self_tuning,
 )
 from kdref.lab.models.causal_transformer import generate, up_to_end
 from kdref.lab.widgets.sequence import parts_of_a_round, speculative_explorer
@@ -607,7 +614,181 @@ print("differentiated as it stands, only k2 gives the gradient of KL(Q‖P); k3 
 # `on_policy_loss`, in disguise. None of it is needed where the whole vocabulary's probabilities are at hand.
 
 # %% [markdown]
-# ## 8. A student that drafts for its teacher (in depth)
+# ## 8. A model that is told more teaches itself (in depth)
+#
+# A teacher need not be another model. The same weights know more when more stands in the prompt: an instruction, a
+# worked solution, what went wrong at the first try. This is [**privileged context**](GLOSSARY.md#privileged-context),
+# and distillation moves what it does into the weights. [**Context
+# distillation**](GLOSSARY.md#context-distillation) ([Askell et al. 2021](https://arxiv.org/abs/2112.00861), [Snell et
+# al. 2022](https://arxiv.org/abs/2209.15189)) does so on text that was written with the context c:
+#
+# $$\mathrm{E}_x\, \mathrm{KL}\big(P_0(\cdot \mid c, x) \,\|\, Q(\cdot \mid x)\big), \qquad P_0 \text{: the model as it
+# was}$$
+#
+# *On-policy self-distillation* lets the model write without the context, and judge itself with it: in *SDFT* ([Shenfeld
+# et al. 2026](https://arxiv.org/abs/2601.19897)) c is a demonstration, in *SDPO* ([Hübotter et al.
+# 2026](https://arxiv.org/abs/2601.20802)) it is feedback, or another attempt that was right. No new loss is needed
+# for any of them: `token_loss` and `sequence_level_loss` as they are, and only what student and teacher *read* differs.
+#
+# **What it forgets.** SDFT's authors report that fine-tuning on demonstrations costs old skills, and that own text
+# costs far fewer. In miniature: running sums, and a model that obeys a context of one token. "=" asks for sums, "-" for
+# what is left if the numbers are taken away. Half of its texts end in a flourish. It is a small network that reads
+# context, sign, the sum so far and the next number: nothing that is measured is drawn, as in section 6.
+
+# %%
+asked, signs = torch.tensor([[6, 0, 3, 6, 1, 2]]), {"=": _sequence_self.PLUS, "-": _sequence_self.MINUS}
+contexts = {"nothing": _sequence_self.PLAIN, "six counts as five": _sequence_self.RULE}
+contexts["zero counts as one"] = _sequence_self.OTHER
+for said, context in contexts.items():
+    for sign, value in signs.items():
+        steps = _sequence_self.steps(asked, torch.tensor([value]), torch.tensor([context]))
+        print(f"{said:18}  {sums.text(asked[0])} {sign} {sums.text(steps[0])}")
+
+# %% [markdown]
+# The first rule shall now hold for "=" **where no context says so**. Everything else is to stay: "-" follows no rule,
+# and the context "zero counts as one" means that and no more. All ways see 1,280 texts:
+#
+# - **an expert's text**: right under the rule, and never with a flourish;
+# - **text with the rule**, by the model itself with the context: its **tokens**, or its **probabilities** (context
+#   distillation);
+# - **own text**, judged by the model with the context: **forward** or **reverse** divergence (SDFT's);
+# - a control, **half elsewhere**: of as many texts half are on the other prompts, with what the model wrote there
+#   before. That a model's own old outputs keep old skills is older ([Li and Hoiem
+#   2016](https://arxiv.org/abs/1606.09282), on images).
+
+# %%
+lab.show(_sequence_self.distilled)
+
+# %%
+selves = experiments.load("sequence_self")
+live = BASE_SEED if BASE_SEED in set(selves["seed"]) else 0
+for arm in ("before, with the rule in the context", "text with the rule, probabilities"):
+    stored = selves.query("seed == @live and arm == @arm").iloc[0]
+    again = sequence_self.run(live, arm)
+    assert abs(again["obeys"] - stored["obeys"]) < 0.1
+    print(f"{arm}: within ten points of the stored run")
+rates = {way: sequence_self_tuning.chosen(way) for way in _sequence_self.WAYS}
+edge = [sequence_self_tuning.RATES[0], sequence_self_tuning.RATES[-1]]
+print("chosen learning rates at an end of the grid:", sum(rate in edge for rate in rates.values()), "of", len(rates))
+
+# %% tags=["nbval-ignore-output"]
+shown = ["before", "before, with the rule in the context", *_sequence_self.WAYS]
+columns = ["obeys", "minus", "other", "flourish", "moved"]
+means = selves.groupby("arm")[columns].mean().loc[shown]
+names = {"obeys": "= obeys the rule", "minus": "- as before", "other": "other rule as before"}
+report.table(
+    means.rename(columns=names),
+    percent=[*names.values(), "flourish"],
+    decimals=3,
+    caption="right answers to problems with a six; moved: KL from before, nats per token; means of 24 seeds",
+)
+
+# %% [markdown]
+# A rate that is too low learns nothing, one that is too high forgets all, and ways at different rates can't be
+# compared. So each was tuned, on other seeds, for the mean of new and old; and here is the whole way from one end to
+# the other:
+
+# %%
+tried = experiments.load("sequence_self_tuning")
+tried[["way", "rate"]] = [sequence_self_tuning.SETTINGS[arm] for arm in tried["arm"]]
+path = tried.groupby(["way", "rate"], sort=False)[["obeys", "old"]].mean().reset_index().sort_values("rate")
+drawn = ["an expert's text", "text with the rule, probabilities", "own text, reverse", "probabilities, half elsewhere"]
+path = path[path["way"].isin(drawn)].rename(columns={"old": "kept elsewhere", "obeys": "obeys the rule"})
+report.figure(
+    report.curve(path, x="obeys the rule", y="kept elsewhere", by="way", percent=True),
+    "four lines, a point for each learning rate: three fall as the rule is learned, half elsewhere stays high",
+)
+
+# %%
+SECTION8_ASSERTS
+
+# %% [markdown]
+# SECTION8_SEEN
+
+# %% [markdown]
+# ## 9. A checker or a teacher (in depth)
+#
+# Reinforcement learning with a checker draws text, too. The reward R is 1 for a right answer and 0 for a wrong one, and
+# the gradient of the chance to be right is the mean of R ∇log q. So it is the same loss with another advantage: one
+# number for a whole text, from a checker who knows the answer, where a teacher has one for each token. With the
+# student for its own teacher all log-ratios are zero, and `baseline` is all that is left. Counted out on section 1's
+# language, with a checker who looks at the last token:
+
+# %%
+right, leaf = (tokens[:, -1] == 2).double(), [table.clone().requires_grad_() for table in student_tables]
+log_q = sequence_log_prob(markov_logits(*leaf, tokens), tokens)
+exact = torch.autograd.grad((log_q.exp() * right).sum(), leaf)
+mean = [torch.zeros_like(table) for table in leaf]
+for n, weight in enumerate(log_q.detach().exp()):
+    logits = markov_logits(*leaf, tokens[n : n + 1])
+    loss = on_policy_loss(logits, logits, tokens[n : n + 1], num_tokens=1, baseline=right[n])
+    for total, part in zip(mean, torch.autograd.grad(loss, leaf), strict=True):
+        total -= weight * part
+for one, other in zip(exact, mean, strict=True):
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+print("a step down the loss is a step up the chance to be right, on average: yes")
+
+# %% [markdown]
+# Who gets further with as many drawn texts? Sums again, by a small network that reads the sum so far and the next number;
+# a teacher that is written down, takes six sixes of ten for fives, and hardly errs elsewhere; a student of its text. From
+# there it goes on with 640, 2,560 or 10,240 drawn texts, in steps of 64:
+#
+# - **own text, rewarded**: eight texts of each problem; the advantage is R less the eight's mean, as in GRPO ([Shao et
+#   al. 2024](https://arxiv.org/abs/2402.03300), without its division by the spread, its clipping and its penalty);
+# - **own right texts**: five rounds of writing; what the checker finds right is fine-tuned on (STaR, section 2);
+# - **the teacher's right texts**: the same with what the teacher writes, R1's recipe;
+# - **own text, judged by the teacher**, token by token, reverse divergence; and **by a good teacher**, who never saw a
+#   slip: the control for whether it is the method or who teaches.
+
+# %%
+lab.show(_sequence_checked.after)
+
+# %%
+goals = experiments.load("sequence_checked")
+live = BASE_SEED if BASE_SEED in set(goals["seed"]) else 0
+for arm in ("the student as it is", "own right texts | few"):
+    stored = goals.query("seed == @live and arm == @arm").iloc[0]
+    again = sequence_checked.run(live, arm)
+    assert abs(again["accuracy"] - stored["accuracy"]) < 0.1
+    print(f"{arm}: within ten points of the stored run")
+
+# %%
+levels = goals.groupby("arm")["accuracy"].mean()
+points = [goals[goals["arm"] == "the student as it is"].assign(method=m, texts=0) for m in _sequence_checked.METHODS]
+for arm, (method, budget) in sequence_checked.SETTINGS.items():
+    points.append(goals[goals["arm"] == arm].assign(method=method, texts=_sequence_checked.BUDGETS[budget]))
+known = {"the teacher": levels["the teacher itself"], "the good one": levels["the good teacher itself"]}
+report.figure(
+    report.curve(
+        pd.concat(points),
+        x="texts",
+        y="accuracy",
+        by="method",
+        x_label="texts drawn",
+        y_label="right answers",
+        percent=True,
+        levels=known,
+    ),
+    "right answers against texts drawn, five lines from one point: SECTION9_ALT",
+)
+
+# %% tags=["nbval-ignore-output"]
+table = levels.rename("right").to_frame().join(goals.groupby("arm")["greedy"].mean())
+report.table(table.loc[list(sequence_checked.ARMS)], percent=["right", "greedy"], caption="drawn and greedy; 24 seeds")
+for budget in _sequence_checked.BUDGETS:
+    part = goals[goals["arm"].isin([f"{m} | {budget}" for m in _sequence_checked.METHODS])]
+    against = lab.compare(part, baseline=f"own text, rewarded | {budget}")
+    texts = _sequence_checked.BUDGETS[budget]
+    report.comparison(against, caption=f"right answers in drawn text, {texts} texts, against the reward; 24 seeds")
+
+# %%
+SECTION9_ASSERTS
+
+# %% [markdown]
+# SECTION9_SEEN
+
+# %% [markdown]
+# ## 10. A student that drafts for its teacher (in depth)
 #
 # A large model writes slowly since it is called once per token, and each call has to read all of its weights. It could
 # judge many tokens in one call, if someone proposed them. [**Speculative decoding**](GLOSSARY.md#speculative-decoding)
@@ -717,7 +898,7 @@ assert per_call.loc["the teacher's traces", 6] > per_call.loc["checked traces", 
 print("six drafts per call: more than two tokens per call, and more with the draft model that has the habit: yes")
 
 # %% [markdown]
-# ## 9. Exercises
+# ## 11. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
 # [solutions/12_reasoning.ipynb](solutions/12_reasoning.ipynb).
@@ -844,7 +1025,7 @@ lab.check("12.4", my_loss)
 lab.quiz("12")
 
 # %% [markdown]
-# ### Of section 8 (in depth)
+# ### Of sections 8 and 10 (in depth)
 
 # %% [markdown] tags=["exercise"]
 # **12.5 Design.** Prove that speculative decoding is exact: for one position, return (2, V), the probability that a
@@ -869,8 +1050,30 @@ def my_round(student, teacher):
 # %% tags=["check"]
 lab.check("12.5", my_round)
 
+# %% [markdown] tags=["exercise"]
+# **12.6 Take it home.** The loss of context distillation from raw logits. The student has read prompt and text, (B, P +
+# L, V); the teacher, the same model, has read a context of unknown length before them, (B, C + P + L, V). Both outputs
+# still have their graph. The teacher wrote the text, `count` = L tokens; return the mean over them.
+#
+# <details><summary>Hint</summary>Count from the end. And who is to learn?</details>
+
+
+# %% tags=["exercise"]
+def my_context_loss(student_logits, teacher_logits, count):
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def my_context_loss(student_logits, teacher_logits, count):
+    written = slice(-count - 1, -1)
+    return token_loss(student_logits[:, written], teacher_logits[:, written].detach(), kind="forward")
+
+
+# %% tags=["check"]
+lab.check("12.6", my_context_loss)
+
 # %% [markdown]
-# ## 10. When to use which, and when not
+# ## 12. When to use which, and when not
 #
 # **Use fine-tuning on a teacher's text** when you can get text and nothing else, or when the vocabularies differ; and
 # **check** it wherever a check is to be had: that is where new knowledge comes in. **Take the teacher's probabilities**
@@ -894,7 +1097,6 @@ lab.check("12.5", my_round)
 #
 # **Further reading:** [MiniLLM](https://arxiv.org/abs/2306.08543), section 2, on the noise of whole-sequence
 # gradients; [Speculative KD](https://arxiv.org/abs/2410.11325), which lets the teacher replace a student's worst tokens
-# while it writes; [SDFT](https://arxiv.org/abs/2601.19897) and [SDPO](https://arxiv.org/abs/2601.20802), in which a
-# model that is told more judges its own text.
+# while it writes; [STaR](https://arxiv.org/abs/2203.14465), on learning from one's own right answers.
 #
 # **Next lesson:** [13](13_scaling_laws.ipynb), scaling laws: when to distil, and when to train.

@@ -5,6 +5,7 @@ import torch
 from kdref.lab.course.questions import Exercise, Question
 from kdref.lab.exercises import calls, number
 from kdref.lab.exercises.lesson_12.answers import (
+    CONTEXT_MISTAKES,
     LOG_PROB_MISTAKES,
     LOGITS,
     MASK,
@@ -13,7 +14,9 @@ from kdref.lab.exercises.lesson_12.answers import (
     ROUND_MISTAKES,
     TOKENS,
     TOOL_MISTAKES,
+    compare_contexts,
     compare_gradients,
+    my_context_loss,
     my_log_prob,
     my_loss,
     my_round,
@@ -79,6 +82,15 @@ EXERCISES: dict[str, Exercise] = {
         solution=my_round,
         mistakes=ROUND_MISTAKES,
         remark="The two rows add up to the teacher's p, whatever q is: that is the whole proof.",
+    ),
+    "12.6": Exercise(
+        title="A prompt moved into the weights",
+        hint="How many places from the end does the first written token's judgement stand, in either tensor?",
+        further="Cut logits[:, -count - 1 : -1] from both. The teacher is a constant.",
+        differs=compare_contexts,
+        solution=my_context_loss,
+        mistakes=CONTEXT_MISTAKES,
+        remark='With the student\'s own text and kind="reverse" it is the on-policy way; nothing else changes.',
     ),
 }
 

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.lab.course.questions import Complaint
-from kdref.lab.exercises import attempt, brief, calls, gradient_reaches, kind
+from kdref.lab.exercises import attempt, brief, calls, gradient_reaches, kind, quiet
 from kdref.language import token_loss
 from kdref.sequence import on_policy_loss
 
 __all__ = [
+    "CONTEXT_MISTAKES",
     "LOGITS",
     "LOG_PROB_MISTAKES",
     "MASK",
@@ -21,7 +22,9 @@ __all__ = [
     "TEACHER",
     "TOKENS",
     "TOOL_MISTAKES",
+    "compare_contexts",
     "compare_gradients",
+    "my_context_loss",
     "my_log_prob",
     "my_loss",
     "my_round",
@@ -33,6 +36,7 @@ TEACHER = torch.tensor([[[1.0, 1.0, -1.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [[
 TOKENS = torch.tensor([[0, 1, 1], [2, 0, 2]])
 MASK = torch.tensor([[True, True, False], [True, True, True]])
 RAW = torch.sin(torch.arange(80.0) ** 2).reshape(2, 2, 5, 4) * 2  # of student and teacher, two texts of five tokens
+BARE, TOLD = RAW[0], torch.cos(torch.arange(56.0) ** 2).reshape(2, 7, 4) * 2  # without and with two tokens of context
 
 
 def _drawn(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -224,5 +228,71 @@ ROUND_MISTAKES: dict[str, tuple[Any, str]] = {
     "the absolute difference": (
         lambda q, p: torch.stack([torch.minimum(q, p), (p - q).abs()]),
         "where q is larger than p, the token has come out often enough.",
+    ),
+}
+
+
+def my_context_loss(student_logits: Tensor, teacher_logits: Tensor, count: int) -> Tensor:
+    """12.6."""
+    return token_loss(_from_end(student_logits, count), _from_end(teacher_logits, count), kind="forward")
+
+
+def _from_end(logits: Tensor, count: int) -> Tensor:
+    return logits[:, -count - 1 : -1]
+
+
+def compare_contexts(answer: Any, reference: Any) -> str | None:
+    """How an answer to 12.6 differs: in its value, or because the teacher would learn too."""
+    cases = {f"{count} written tokens": (BARE, TOLD, count) for count in (3, 2)}
+    found = calls(cases)(answer, reference)
+    if found is not None:
+        return found
+    with quiet():
+        one, other = (gradient_reaches(_teacher_first(loss), (TOLD, BARE)) for loss in (answer, reference))
+    return None if one == other else "The value is right, and a gradient reaches the teacher."
+
+
+def _teacher_first(loss: Any) -> Any:
+    return lambda told, bare: loss(bare, told, 3)
+
+
+def _divergence(student_logits: Tensor, teacher_logits: Tensor, count: int) -> Tensor:
+    log_q, log_p = (_from_end(z, count).log_softmax(dim=-1) for z in (student_logits, teacher_logits))
+    result: Tensor = (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
+    return result
+
+
+CONTEXT_MISTAKES: dict[str, tuple[Any, str]] = {
+    "the teacher learns too": (
+        _divergence,
+        "both are one model's, and the gradient would pull the told one to the untold: detach the teacher.",
+    ),
+    "places counted from the front": (
+        lambda s, t, count: token_loss(
+            _from_end(s, count), t[:, s.shape[1] - count - 1 : s.shape[1] - 1], kind="forward"
+        ),
+        "the context shifts all that follows it. Count from the end.",
+    ),
+    "logits shifted by one": (
+        lambda s, t, count: token_loss(s[:, -count:], t[:, -count:], kind="forward"),
+        "a model's logits at place t are for the token after t, and after the last one nobody wrote anything.",
+    ),
+    "the reverse divergence": (
+        lambda s, t, count: token_loss(_from_end(s, count), _from_end(t, count), kind="reverse"),
+        "on text that the teacher wrote it is the forward one that is of whole sequences: the teacher's p weighs.",
+    ),
+    "the prompt judged too": (
+        lambda s, t, count: token_loss(s[:, :-1], t[:, t.shape[1] - s.shape[1] : -1], kind="forward"),
+        "the prompt was given, not written: nobody is to be judged for it.",
+    ),
+    "the sum over tokens": (
+        lambda s, t, count: my_context_loss(s, t, count) * count * len(s),
+        "the mean over written tokens.",
+    ),
+    "the teacher's likeliest token as a label": (
+        lambda s, t, count: F.cross_entropy(
+            _from_end(s, count).flatten(0, 1), _from_end(t, count).argmax(dim=-1).flatten()
+        ),
+        "that is fine-tuning on one token. Here all of the teacher's probabilities are to be used.",
     ),
 }
