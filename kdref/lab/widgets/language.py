@@ -1,6 +1,6 @@
 """A student with one hump and a teacher with two: what each divergence between them makes of it.
 
-Lesson: notebooks/11_language_models.ipynb.
+Lesson: notebooks/19_writing_models.ipynb.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """The controls of lesson 11 on a few sentences: parts that never mix, looks that change nothing, a stop in time."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 import pytest
@@ -73,54 +74,60 @@ def test_a_seed_draws_what_is_learned_from_and_what_chooses_and_all_test_on_the_
         assert known.get((*row, *[0] * (width - len(row))), y) == y
 
 
-def test_looking_after_each_epoch_changes_nothing() -> None:
-    seen: list[torch.Tensor] = []
-
-    def look(model: SentenceClassifier) -> None:
-        seen.append(weights(model))
-        controls.found(model, controls.sentences(0).test)
-
-    looked = controls.trained(0, controls.TRIPLE, RATE, 0.0, after_epoch=look)
-    alone = controls.trained(0, controls.TRIPLE, RATE, 0.0)
-    assert len(seen) == controls.EPOCHS
-    assert seen[-1].equal(weights(looked))
-    assert weights(alone).equal(weights(looked))
-    assert not seen[0].equal(seen[1])
+@functools.cache
+def usual(name: str) -> torch.Tensor:
+    """Weights of an arm's student that nobody looked at, trained once."""
+    return weights(controls.trained(0, name, RATE, 0.2 if name == controls.SMOOTHED else 0.0))
 
 
-def test_after_the_first_of_three_epochs_it_is_what_it_was_then() -> None:
-    seen: list[int] = []
-    steps = [0]
-    whole = _language.train
+def test_looking_after_each_of_three_epochs_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, torch.Tensor]] = []
+    steps, whole = [0], _language.train
 
-    def counting(model: object, step: object, *tensors: object, **settings: object) -> float:
+    def train(model: object, step: Callable[[object], object], *tensors: object, **settings: object) -> float:
         def counted(batch: object) -> object:
-            result = step(batch)
+            terms = step(batch)
             steps[0] += 1
-            return result
+            return terms
 
         return whole(model, counted, *tensors, **settings)
 
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
-        patch.setattr(_language, "train", counting)
-        controls.trained(0, controls.LABELS, RATE, 0.0, after_epoch=lambda _: seen.append(steps[0]))
-    assert seen == [2, 4, 6]  # twenty sentences in batches of sixteen
+    def look(model: SentenceClassifier) -> None:
+        seen.append((steps[0], weights(model)))
+        controls.found(model, controls.sentences(0).test)
+
+    before = usual(controls.LABELS)
+    monkeypatch.setattr(_language, "train", train)
+    looked = controls.trained(0, controls.LABELS, RATE, 0.0, after_epoch=look)
+    assert [done for done, _ in seen] == [2, 4, 6]  # twenty sentences in batches of sixteen
+    assert not seen[0][1].equal(seen[1][1])
+    assert seen[-1][1].equal(weights(looked))
+    assert weights(looked).equal(before)
 
 
-def test_every_arm_learns_something_else() -> None:
-    found = [
-        weights(controls.trained(0, name, RATE, 0.2 if name == controls.SMOOTHED else 0.0)) for name in controls.TERMS
-    ]
+def test_every_arm_learns_something_else_and_some_without_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, said = [0], controls.said
+
+    def ask(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked[0] += 1
+        return said(seed)
+
+    usual.cache_clear()
+    monkeypatch.setattr(controls, "said", ask)
+    found, times = [], []
+    for name in controls.TERMS:
+        found.append(usual(name))
+        times.append(asked[0])
+    assert dict(zip(controls.TERMS, times, strict=True)) == {
+        "labels only": 0,
+        "label smoothing": 0,
+        "triple loss": 1,
+        "without soft targets": 2,
+        "without hidden states": 3,
+    }
     for number, one in enumerate(found):
         assert not any(one.equal(other) for other in found[:number])
     assert weights(controls.trained(0, controls.SMOOTHED, RATE, 0.0)).equal(found[0])
-
-
-def test_what_needs_no_teacher_never_asks_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controls, "said", lambda _: pytest.fail("asked"))
-    for arm in ("labels only", "label smoothing", "early stopping"):
-        assert "nll" in language_distilbert_controls.run(0, arm)
 
 
 def test_the_validation_says_when_to_stop_and_the_test_what_that_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +141,32 @@ def test_the_validation_says_when_to_stop_and_the_test_what_that_is_worth(monkey
     assert run(0, "labels only") == {"nll": 0.3, "accuracy": 0.6, "train_accuracy": 1.0, "train_nll": 0.0}
 
 
-def test_a_run_of_each_arm_gives_its_numbers() -> None:
+def test_a_run_of_each_arm_gives_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, heard = _language.network(0, layers=(0,)), []
+
+    def trained(
+        seed: int,
+        name: str,
+        learning_rate: float,
+        smoothing: float,
+        after_epoch: Callable[[SentenceClassifier], None] | None = None,
+    ) -> SentenceClassifier:
+        heard.append((name, smoothing))
+        for _ in range(3 * (after_epoch is not None)):
+            after_epoch(one)
+        return one
+
+    for module in (language_distilbert_controls, language_distilbert_controls_tuning):
+        monkeypatch.setattr(module, "trained", trained)
+    monkeypatch.setattr(language_distilbert_controls, "teacher", lambda _: one)
     for arm in language_distilbert_controls.ARMS:
         found = language_distilbert_controls.run(1, arm)
         assert {"accuracy", "nll", "calibration_error"} < set(found)
         assert ("epoch" in found) == ("stopping" in arm)
+    assert sorted(heard) == sorted((name, 0.2 if name == "label smoothing" else 0.0) for name in controls.TERMS)
     tuned = language_distilbert_controls_tuning.run(1, "label smoothing | 0.001 | 0.4")
     assert {"accuracy", "nll"} < set(tuned)
+    assert heard[-1] == ("label smoothing", 0.4)
 
 
 def test_rates_are_chosen_by_accuracy_and_smoothing_by_the_likelihood(monkeypatch: pytest.MonkeyPatch) -> None:
