@@ -12,9 +12,9 @@
 # - read "97 % of the teacher" with care, and ask what the mean hides;
 # - prune a vocabulary to the words in use.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets), and two packages that no other lesson needs:
-# transformers, and the one that holds the encoder, so that nothing is downloaded while the lesson runs. `make course`
-# installs them; elsewhere `python -m pip install "kdref[language]"` does.
+# **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets), and two packages more: transformers, and the one that
+# holds the encoder, so that nothing is downloaded while the lesson runs. `make course` installs them; elsewhere `python
+# -m pip install "kdref[language]"` does.
 #
 # **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
 # seconds to run on one thread.
