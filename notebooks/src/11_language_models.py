@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 11 · Language models: half the layers, fine-tuned with a teacher; losses over a whole vocabulary
+# # 11 · Language models: half the layers of an encoder, fine-tuned with a teacher
 #
 # **What is left of a language model when half of its layers are gone, and what does a teacher add?**
 #
@@ -8,28 +8,24 @@
 # - halve a real [pre-trained](GLOSSARY.md#pre-training) [encoder](GLOSSARY.md#encoder), teach it with DistilBERT's
 #   losses *while it is fine-tuned*, and say what each part gives;
 # - tell that from what DistilBERT did, which was distilled in pre-training, and what the difference is worth;
+# - say what else holds back over-fitting, and which arms a claim about a teacher needs beside it;
 # - read "97 % of the teacher" with care, and ask what the mean hides;
-# - choose a divergence between two distributions of the next word by what it forgives;
-# - compute a loss over 150,000 words without ever holding their logits.
+# - prune a vocabulary to the words in use.
 #
-# **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets), and two packages that no other lesson needs:
-# transformers, and the one that holds the encoder, so that nothing is downloaded while the lesson runs. `make course`
-# installs them; elsewhere `python -m pip install "kdref[language]"` does.
+# **Needs:** [lesson 01](01_soft_targets.ipynb) (soft targets), and two packages more: transformers, and the one that
+# holds the encoder, so that nothing is downloaded while the lesson runs. `make course` installs them; elsewhere `python
+# -m pip install "kdref[language]"` does.
 #
 # **Time:** about {minutes} minutes to read and do, and {in_depth} more for the sections marked *in depth*; {seconds}
 # seconds to run on one thread.
 #
-# **Files:** `kdref/language/recipes.py` (DistilBERT's loss), `kdref/language/tokens.py` (divergences),
-# `kdref/language/fused.py` (the same in little memory), `kdref/language/sparse.py` and `kdref/language/sampled.py`
-# (teachers in a few numbers), `kdref/language/universal.py` (other tokenizers), `kdref/lab/models/sentence_encoder.py`
-# (the encoder), `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long
-# experiment).
+# **Files:** `kdref/language/recipes.py` (DistilBERT's loss and layers), `kdref/lab/models/sentence_encoder.py` (the
+# encoder), `kdref/lab/data/sentences.py` (the sentences), `kdref/lab/experiments/language_distilbert.py` (the long
+# experiment), `kdref/lab/experiments/language_distilbert_controls.py` (the controls).
 #
-# **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Wang et al.
-# 2020](https://arxiv.org/abs/2002.10957) (MiniLM), [Agarwal et al. 2024](https://arxiv.org/abs/2306.13649) (generalised
-# Jensen-Shannon), [Ko et al. 2024](https://arxiv.org/abs/2402.03898) (skew divergences), [Hsu et al.
-# 2024](https://arxiv.org/abs/2410.10989) (Liger Kernel), [Anshumann et al. 2025](https://arxiv.org/abs/2503.16870)
-# (sparse teachers).
+# **Papers:** [Sanh et al. 2019](https://arxiv.org/abs/1910.01108) (DistilBERT), [Sun et al.
+# 2019](https://arxiv.org/abs/1908.09355) (BERT-PKD), [Jiao et al. 2020](https://arxiv.org/abs/1909.10351) (TinyBERT),
+# [Wang et al. 2020](https://arxiv.org/abs/2002.10957) (MiniLM).
 
 # %% tags=["setup"]
 import pandas as pd
@@ -37,20 +33,16 @@ import torch
 
 from kdref import lab
 from kdref.lab import experiments, models, report
-from kdref.lab.bench.timing import peak_extra_memory
 from kdref.lab.data.sentences import KINDS, snippets
-from kdref.lab.experiments import _language, language_distilbert_slice
+from kdref.lab.experiments import (
+    _language,
+    _language_controls,
+    language_distilbert_controls_tuning,
+    language_distilbert_slice,
+)
 from kdref.lab.models import sentence_encoder
 from kdref.lab.training.measure import latency
-from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
-from kdref.language import (
-    alternate_layers,
-    distilbert_loss,
-    fused_linear_loss,
-    sparse_teacher,
-    token_divergence,
-    token_loss,
-)
+from kdref.language import alternate_layers, distilbert_loss
 
 lab.setup()
 BASE_SEED = lab.base_seed()
@@ -343,9 +335,60 @@ print("with labels only, more epochs make the negative log-likelihood far worse:
 # %% [markdown]
 # Now it helps. With labels only a student soon knows its 6,000 sentences by heart: it grows surer, not better. (The
 # learning rates are those chosen for one epoch, for both.)
+
+# %% [markdown]
+# ### What holds the other one back?
 #
-# What holds the other one back? The soft targets, one would say. But the hidden states might, and so might what needs
-# no teacher: softer labels, or to stop in time. Two arms can't tell.
+# The soft targets, one would say. But the hidden states might, and so might what needs no teacher: [softer
+# labels](GLOSSARY.md#label-smoothing), or [to stop in time](GLOSSARY.md#early-stopping). A run of three epochs takes
+# five minutes, too dear for so many arms. So a *smaller* run is asked: 320 short sentences, 572 others to test on,
+# three epochs, a teacher of its own for every seed, 24 seeds. Learning rates and the smoothing were chosen on other
+# seeds, by sentences that nobody learned from; early stopping goes by 160 such sentences.
+
+# %%
+controls = experiments.load("language_distilbert_controls")
+made = experiments.provenance("language_distilbert_controls")["command"]
+print(made, "·", len(controls), "runs,", controls["seed"].nunique(), "seeds")
+tuned = language_distilbert_controls_tuning
+for arm in ("labels only", "label smoothing", "triple loss"):
+    print(f"{arm}: learning rate {tuned.chosen(arm):g} of {', '.join(f'{rate:g}' for rate in tuned.RATES)}")
+print(f"smoothing {tuned.chosen_smoothing():g} of {', '.join(map(str, tuned.SMOOTHINGS))}")
+HELD = ["labels only", "triple loss", "without soft targets", "without hidden states"]
+HELD += ["label smoothing", "early stopping"]
+held = controls[controls["arm"].isin(HELD)]
+
+# %% tags=["nbval-ignore-output"]
+numbers = ["train_accuracy", "accuracy", "nll", "calibration_error"]
+report.table(
+    controls.groupby("arm")[numbers].mean().loc[["teacher", *HELD]],
+    percent=["train_accuracy", "accuracy"],
+    caption="572 short test sentences, mean of 24 seeds",
+)
+held_nll = lab.compare(held, baseline="labels only", metric="nll", higher_is_better=False)
+report.comparison(held_nll, metric="nll", percent=False, caption="negative log-likelihood, nats, after three epochs")
+report.comparison(lab.compare(held, baseline="labels only", metric="accuracy"), caption="accuracy")
+
+# %%
+report.figure(
+    report.intervals(held_nll, x_label="nats against labels only; to the left is better", percent=False),
+    "ALT",
+)
+
+# %%
+VERDICTS
+
+# %% [markdown]
+# Two of its arms anew, one seed:
+
+# %%
+for arm, smoothing in (("labels only", 0.0), ("label smoothing", tuned.chosen_smoothing())):
+    one = _language_controls.trained(BASE_SEED, arm, tuned.chosen(arm), smoothing)
+    live[arm] = _language_controls.found(one, _language_controls.sentences(BASE_SEED).test)["nll"]
+    kept_runs = controls.loc[controls["arm"] == arm, "nll"]
+    assert kept_runs.min() - 0.05 < live[arm] < kept_runs.max() + 0.05
+    print(f"{arm}: within 0.05 nats of what 24 stored seeds span")
+assert live["label smoothing"] < live["labels only"] - 0.03
+print("smoothed labels leave the lower negative log-likelihood, live too: yes")
 
 # %% [markdown]
 # ## 5. What the 97 % hides
@@ -470,174 +513,7 @@ print(f"{share['seen 1 or more']:.0%} of the teacher's parameters for less than 
 # training, the student has 44 % of the teacher's parameters, for less than half a point: more than the layers saved.
 
 # %% [markdown]
-# ## 6. Which divergence?
-#
-# DistilBERT's teacher guesses masked words. A model that *writes* gives a distribution of the next word at every place,
-# and distilling it means to bring the student's distribution q near to the teacher's p, over a vocabulary of up to
-# 150,000 words. A small student can't follow everywhere. What it gives up is decided by the divergence.
-#
-# Let 15 words stand in a row. The teacher finds two groups of them likely; the student can only say one hump, of any
-# place and width. Which hump is nearest?
-
-# %%
-words = 15
-teacher_row = torch.logaddexp(hump(3, 1.0, words=words), hump(10, 1.0, words=words) + 0.7)
-nearest = {name: best_hump(token_divergence, teacher_row, settings) for name, settings in DIVERGENCES.items()}
-shown = {"teacher": teacher_row} | {name: nearest[name] for name in ("forward KL", "reverse KL", "Jensen-Shannon, ½")}
-report.figure(
-    report.bars({name: row.softmax(-1) for name, row in shown.items()}, x_label="word"),
-    "probabilities of 15 words: forward KL puts one wide hump over both of the teacher's groups and the gap between "
-    "them; reverse KL and Jensen-Shannon take the higher group alone",
-)
-for name, row in nearest.items():
-    q = row.softmax(-1)
-    print(f"{name}: likeliest word {int(q.argmax())}, words 5 to 8 get {q[5:9].sum().item():.3f}")
-print(f"teacher: likeliest word {int(teacher_row.argmax())}, words 5 to 8 get {teacher_row.softmax(-1)[5:9].sum():.3f}")
-
-# %% [markdown]
-# - **Forward KL**, KL(p‖q), the soft targets of every lesson so far. What the teacher finds likely and the student
-#   doesn't costs much, so the student *covers* everything, also the gap where the teacher would never go.
-# - **[Reverse KL](GLOSSARY.md#reverse-divergence)**, KL(q‖p): what the student says and the teacher wouldn't costs
-#   much. The student *chooses*: it says less, and all of it sounds right. MiniLLM (2024) argues for it when models
-#   write.
-# - **Generalised Jensen-Shannon** with the teacher's share β in the mixture M = βp + (1 − β)q (GKD, 2024) lies between,
-#   and is bounded. Near β = 0 it pulls as forward KL does, near 1 as reverse KL; its *value* goes to 0 at both ends.
-# - **[Skew](GLOSSARY.md#skew-divergence)** (DistiLLM, 2024) puts a little of the first distribution into the second, so
-#   that no ratio explodes.
-# - **[Total variation](GLOSSARY.md#total-variation)** is what speculative decoding pays for ([lesson
-#   12](12_reasoning.ipynb)).
-#
-# None is best everywhere. With enough capacity all have the same minimum, q = p; the fewer words a student can afford,
-# the more it matters which one it is.
-#
-# **At the ends of β** the value of Jensen-Shannon vanishes, and the gradient shortens with it, to nothing at β = 0; but
-# its *direction* becomes forward KL's (reverse KL's at 1). Adam hardly minds a short gradient; plain gradient descent
-# does. Libraries put the KL itself in at 0 and 1.
-
-# %%
-student_row = hump(5.0, 2.0, words=words).requires_grad_()
-kinds_of_kl = [{"kind": "forward"}, {"kind": "reverse"}]
-for share_of_teacher in (1e-4, 0.1, 0.5, 0.9, 1 - 1e-4):
-    value = token_divergence(student_row, teacher_row, kind="jensen_shannon", mix=share_of_teacher)
-    (slope,) = torch.autograd.grad(value, student_row)
-    ends = [
-        torch.autograd.grad(token_divergence(student_row, teacher_row, **how), student_row)[0] for how in kinds_of_kl
-    ]
-    forward, reverse = (torch.cosine_similarity(slope, end, dim=0).item() for end in ends)
-    print(f"β = {share_of_teacher:g}: value {value.item():.4f}, length {slope.norm().item():.5f}", end=", ")
-    print(f"cosine with forward KL's gradient {forward:.3f}, with reverse KL's {reverse:.3f}")
-
-# %% [markdown]
-# Try it: which hump makes reverse KL large, and which forward KL?
-
-# %%
-divergence_explorer(token_divergence, teacher_row)
-
-# %% [markdown]
-# **One word missing.** Where the student's vocabulary lacks a word that the teacher may say, its logit is −∞, not 0:
-# the softmax gives a logit of 0 a probability. Forward KL is then infinite, which is the truth: the student *can't* say
-# it.
-
-# %%
-short = torch.tensor([2.0, 1.0, -torch.inf])
-for name in ("forward KL", "reverse KL", "total variation"):
-    value = token_divergence(short, torch.tensor([2.0, 1.0, 0.0]), **DIVERGENCES[name])
-    print(f"{name}: {value.item():.3f}")
-
-# %% [markdown]
-# ## 7. A vocabulary that does not fit (in depth)
-#
-# Logits of 2,048 tokens over a vocabulary of 151,936 (Qwen's) in float32: one such tensor is 1.16 GiB. A divergence
-# written down plainly holds about nine of them: the logits of both, their log-softmaxes, probabilities, products, and
-# gradients. When a language model is distilled, that can fill the memory before the network does.
-
-# %%
-for vocabulary in (32_000, 128_000, 151_936):
-    gib = 2048 * vocabulary * 4 / 2**30
-    print(f"{vocabulary:>7,} words: one tensor of logits {gib:.2f} GiB, nine of them {9 * gib:.1f} GiB")
-
-# %% [markdown]
-# The way out: the logits are a product of hidden states, which are small, with the output matrix. So project a few
-# tokens, compare, compute *their* gradient at once, and forget their logits, before the next few come. Nothing is
-# approximated: only the order of the sums changes.
-
-# %%
-generator = torch.Generator().manual_seed(0)
-hidden, theirs = torch.randn(2, 64, 32, generator=generator, dtype=torch.float64).unbind()
-matrix, their_matrix = torch.randn(2, 1000, 32, generator=generator, dtype=torch.float64).unbind()
-values, gradients = {}, {}
-for name, loss in (
-    ("dense", lambda h, w: token_loss(h @ w.T, theirs @ their_matrix.T, kind="forward")),
-    ("fused", lambda h, w: fused_linear_loss(h, w, theirs, their_matrix, kind="forward", chunk_size=8)),
-):
-    leaves = hidden.clone().requires_grad_(), matrix.clone().requires_grad_()
-    values[name] = loss(*leaves)
-    gradients[name] = torch.autograd.grad(values[name], leaves)
-torch.testing.assert_close(values["fused"], values["dense"], rtol=1e-10, atol=0)
-torch.testing.assert_close(gradients["fused"], gradients["dense"], rtol=1e-10, atol=1e-14)
-print(f"dense {values['dense'].item():.6f} nats, fused {values['fused'].item():.6f}; same gradients to ten digits: yes")
-
-# %% [markdown]
-# What it saves, measured: 256 tokens, 64 wide, chunks of 16 tokens. What is left to grow with the vocabulary is the
-# output matrix's own gradient, which training needs in any case, and sixteen tokens' logits.
-
-# %% tags=["nbval-ignore-output"]
-footprint = []
-for vocabulary in (2_000, 8_000, 32_000):
-    h, t = torch.randn(2, 256, 64, generator=generator).unbind()
-    w, v = torch.randn(2, vocabulary, 64, generator=generator).unbind()
-    h, w = h.requires_grad_(), w.requires_grad_()
-    forms = {
-        "dense": lambda h=h, w=w, t=t, v=v: token_loss(h @ w.T, t @ v.T, kind="forward"),
-        "fused": lambda h=h, w=w, t=t, v=v: fused_linear_loss(h, w, t, v, kind="forward", chunk_size=16),
-    }
-    for form, loss in forms.items():
-        held = peak_extra_memory(lambda loss=loss, h=h, w=w: torch.autograd.grad(loss(), (h, w)))
-        footprint.append({"form": form, "words": vocabulary, "MB": held / 1e6})
-footprint = pd.DataFrame(footprint)
-report.table(footprint.pivot(index="words", columns="form", values="MB"), decimals=1, caption="MB held at the peak")
-
-# %%
-report.figure(
-    report.curve(footprint, x="words", y="MB", by="form", log_x=True, log_y=True, x_label="words", y_label="MB held"),
-    "memory against vocabulary, both axes logarithmic: both grow in proportion, the fused form far below the dense one",
-)
-held = footprint.pivot(index="words", columns="form", values="MB")
-assert (held["dense"] > 8 * held["fused"]).all()
-print("the dense form holds more than eight times as much at every size: yes")
-
-# %% [markdown]
-# At 2,048 tokens and 128,000 words it is about 30 times less, and on a processor faster as well, since the same memory
-# is used again instead of being asked for anew: [the benchmarks](../docs/benchmarks.md) have the numbers (`python -m
-# kdref.lab.bench vocabulary`). Liger Kernel (2024) made this form known, on GPUs, where it is mostly used; there
-# `python -m kdref.lab.bench gpu` compares the two.
-
-# %% [markdown]
-# ### Keep less of the teacher
-#
-# Its distribution can be computed once and stored. All of it is too much; the likeliest k words and how much all others
-# have together take six bytes per word. What is dropped matters: probabilities of the top k made to add up to 1 teach
-# the student that nothing else ever happens. Here with scores that fall off as the frequencies of words do; a model
-# that is surer has a lighter tail.
-
-# %%
-scores = -1.1 * torch.arange(1, 151_937, dtype=torch.float64).log()
-p = scores.softmax(-1)
-for k in (10, 100, 1000):
-    indices, log_probs, tail = sparse_teacher(scores, k=k)
-    made_to_fit = torch.zeros_like(p).scatter(0, indices, log_probs.softmax(-1))
-    bias = (made_to_fit - p).abs().sum() / 2
-    torch.testing.assert_close(bias, tail.exp())
-    print(
-        f"k = {k:>4}: {6 * k:>5,} of {4 * len(p):,} bytes; the tail has {tail.exp().item():.3f}, the bias is as large"
-    )
-
-# %% [markdown]
-# `sparse_teacher_loss` therefore asks what to do about the tail: it can count as one word, in each of the six
-# divergences. `sampled_teacher` draws words instead, which is right on average (Anshumann et al. 2025).
-
-# %% [markdown]
-# ## 8. Exercises
+# ## 6. Exercises
 #
 # Replace each `...` or `raise`, run the cell, and the check tells you what differs. Solutions are in
 # [solutions/11_language_models.ipynb](solutions/11_language_models.ipynb).
@@ -680,82 +556,78 @@ my_share = (85.1 / 2) / (23.8 + 85.1)
 lab.check("11.2", my_share)
 
 # %% [markdown] tags=["exercise"]
-# **11.3 Find the bug.** A student with a smaller vocabulary than its teacher's, whose words are the teacher's first
-# ones. The padding is as it was published, around another loss:
+# **11.3 Find the bug.** After vocabulary pruning the embedding has one row for each piece in `kept`, old numbers in
+# ascending order; `unknown` is the old number of the unknown piece, which is among them. From old numbers `ids` (B, L)
+# this makes rows:
 #
 # ```python
-# def published(student_logits, teacher_logits):
-#     missing = teacher_logits.shape[-1] - student_logits.shape[-1]
-#     q = torch.nn.functional.pad(student_logits, (0, missing)).softmax(-1)
-#     return (q - teacher_logits.softmax(-1)).abs().sum(-1).mean() / 2
+# def renumbered(ids, kept, unknown):
+#     return torch.searchsorted(kept, ids)
 # ```
 #
-# Repair it.
+# Every test sentence of kept pieces comes out right. Repair it for the others: what is not kept is read as unknown.
 #
-# <details><summary>Hint</summary>What does `pad` pad with?</details>
+# <details><summary>Hint</summary>What does `searchsorted` say of a number that isn't there?</details>
 
 
 # %% tags=["exercise"]
-def repaired(student_logits, teacher_logits):
+def repaired(ids, kept, unknown):
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def repaired(student_logits, teacher_logits):
-    missing = teacher_logits.shape[-1] - student_logits.shape[-1]
-    q = torch.nn.functional.pad(student_logits, (0, missing), value=-torch.inf).softmax(-1)
-    return (q - teacher_logits.softmax(-1)).abs().sum(-1).mean() / 2
+def repaired(ids, kept, unknown):
+    rows = torch.searchsorted(kept, ids)
+    return torch.where(torch.isin(ids, kept), rows, torch.searchsorted(kept, unknown))
 
 
 # %% tags=["check"]
 lab.check("11.3", repaired)
 
 # %% [markdown] tags=["exercise"]
-# **11.4 Apply.** Generalised Jensen-Shannon of two rows of logits, one value per token: β KL(P‖M) + (1 − β) KL(Q‖M)
-# with M = βP + (1 − β)Q, where P is the teacher and `share` is β.
+# **11.4 Apply.** `extract_distilbert.py` keeps layers 0, 2, 4, 7, 9 and 11 of twelve: the first, the last, and equal
+# steps between them, each rounded to the nearest layer. From a row of layers (here whole numbers, in a tensor) return
+# the `count` that stay; `count` is two or more.
 #
-# <details><summary>Hint</summary>Mix probabilities, not logits.</details>
+# <details><summary>Hint</summary>Between the first layer and the last there are one step fewer than layers
+# kept.</details>
 
 
 # %% tags=["exercise"]
-def my_jensen_shannon(student_logits, teacher_logits, share):
+def my_layers(layers, count):
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def my_jensen_shannon(student_logits, teacher_logits, share):
-    log_q, log_p = student_logits.log_softmax(-1), teacher_logits.log_softmax(-1)
-    log_m = (share * log_p.exp() + (1 - share) * log_q.exp()).log()
-    to_teacher = (log_p.exp() * (log_p - log_m)).sum(-1)
-    to_student = (log_q.exp() * (log_q - log_m)).sum(-1)
-    return share * to_teacher + (1 - share) * to_student
+def my_layers(layers, count):
+    step = (len(layers) - 1) / (count - 1)
+    return layers[[round(place * step) for place in range(count)]]
 
 
 # %% tags=["check"]
-lab.check("11.4", my_jensen_shannon)
+lab.check("11.4", my_layers)
 
 # %% [markdown] tags=["exercise"]
-# **11.5 Design.** Forward KL per token, averaged, from hidden states (N, H) and output matrices (V, H), without ever
-# holding logits of more than `chunk` tokens. The value is enough; the check counts the rows.
+# **11.5 Design.** You want *early stopping* as an arm beside a loss. Three seeds were trained for four epochs, and
+# after each the negative log-likelihood was measured on validation and on test sentences: two tensors (seeds, epochs).
+# Return what to report of each seed.
 #
-# <details><summary>Hint</summary>`student_hidden.split(chunk)`; N need not be a multiple of it.</details>
+# <details><summary>Hint</summary>Choose the epoch by the validation sentences, and report that epoch on the test
+# sentences.</details>
 
 
 # %% tags=["exercise"]
-def my_chunked(student_hidden, student_weight, teacher_hidden, teacher_weight, chunk):
+def stopped(validation, test):
     raise NotImplementedError
 
 
 # %% tags=["solution"]
-def my_chunked(student_hidden, student_weight, teacher_hidden, teacher_weight, chunk):
-    total = 0
-    for h, t in zip(student_hidden.split(chunk), teacher_hidden.split(chunk), strict=True):
-        total = total + token_divergence(h @ student_weight.T, t @ teacher_weight.T).sum()
-    return total / len(student_hidden)
+def stopped(validation, test):
+    return test.gather(1, validation.argmin(dim=1, keepdim=True)).squeeze(1)
 
 
 # %% tags=["check"]
-lab.check("11.5", my_chunked)
+lab.check("11.5", stopped)
 
 # %% [markdown]
 # **Going further** (not checked): keep the encoder's *first* three layers, or its last, with
@@ -766,15 +638,14 @@ lab.check("11.5", my_chunked)
 lab.quiz("11")
 
 # %% [markdown]
-# ## 9. When to use which, and when not
+# ## 7. When to use which, and when not
 #
 # **Start from every other layer** of what was pre-trained when you have a large encoder and must serve a small one: it
 # costs nothing, and nothing else here is worth as much. **Add the teacher's outputs** while you fine-tune, computed
 # once, when you train for more than an epoch. **Distil in pre-training**, as DistilBERT did, when one student shall
 # serve many tasks and you can pay for it; then in fine-tuning again. **Prune the vocabulary** where sentences come from
 # one field: what they never use goes for free (section 2), what training never saw for little (section 5, in depth).
-# **Reverse KL or a mixture** when a small student writes and must not ramble, **forward KL** when it must not leave
-# anything out. **The fused loss** whenever the vocabulary is large: it is exact.
+# CONTROLS_ADVICE
 #
 # **When not:** if a smaller pre-trained encoder exists, fine-tune it first, it is the baseline to beat; if labels are
 # many and training short, expect little from a teacher; if word counts are nearly as good, ship those. And don't report
@@ -783,13 +654,11 @@ lab.quiz("11")
 # **Cost:** distilling in pre-training reads all of BERT's text again, with the teacher's forward pass beside every
 # step; in fine-tuning it costs a teacher fine-tuned to each task, and its outputs, once.
 #
-# **Copy it:** `python -m kdref copy language` writes this lesson's files (`fused.py`, `recipes.py`, `sampled.py`,
-# `sparse.py`, `tokens.py`, `universal.py`), each of which needs only torch; `python -m kdref copy fused` writes one of
-# them, and `python -m kdref copy fused_linear_loss` that function and what it calls.
+# **Copy it:** `python -m kdref copy recipes` writes this lesson's file, which needs only torch, and `python -m kdref
+# copy distilbert_loss` that function and what it calls.
 #
 # **Further reading:** [Turc et al. 2019](https://arxiv.org/abs/1908.08962), small BERTs pre-trained from scratch and
-# then distilled; [TinyBERT](https://arxiv.org/abs/1909.10351), which also matches attention and embeddings; [Gu et al.
-# 2024](https://arxiv.org/abs/2306.08543) on reverse KL for writing.
+# then distilled; [TinyBERT](https://arxiv.org/abs/1909.10351), which also matches attention and embeddings.
 #
-# **Next lesson:** [12, reasoning](12_reasoning.ipynb): what does a student learn from nothing but the text that a
-# teacher wrote?
+# **Next lesson:** [19, writing models](19_writing_models.ipynb): a model that *writes* gives a distribution of the next
+# word at every place. Which divergence brings a small one near to it, and how does a whole vocabulary fit?

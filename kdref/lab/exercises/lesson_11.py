@@ -1,30 +1,25 @@
 """The exercises and the quiz of lesson 11, language models."""
 
-import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdref.lab.course.questions import Exercise, Question
-from kdref.lab.exercises import attempt, calls, number, quiet
-from kdref.language import cosine_hidden_loss, token_divergence, token_loss
+from kdref.lab.exercises import calls, number
+from kdref.language import alternate_layers, cosine_hidden_loss
 
 __all__ = ["EXERCISES", "QUIZ"]
 
 _HIDDEN = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [5.0, -3.0]], [[0.0, 2.0], [-1.0, 1.0], [1.0, 1.0]]])
 _THEIRS = torch.tensor([[[2.0, 0.0], [1.0, 0.0], [1.0, 1.0]], [[1.0, 2.0], [1.0, 1.0], [3.0, 3.0]]])
 _MASK = torch.tensor([[True, True, False], [True, True, True]])
-_STUDENT, _TEACHER = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]), torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
-_WIDER = torch.tensor([[1.0, 2.0, 0.0, -2.0, -3.0], [0.0, 0.0, 1.0, -4.0, -1.0]])
-_STATES = (
-    torch.tensor([[1.0, 0.0], [0.5, -1.0], [0.0, 2.0], [1.0, 1.0], [-1.0, 0.5]]),
-    torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.5], [0.5, 0.5]]),
-    torch.tensor([[0.5, 1.0, 0.0], [1.0, -1.0, 0.5], [0.0, 1.0, 1.0], [-1.0, 0.0, 2.0], [1.0, 0.5, 0.0]]),
-    torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0], [0.5, 1.0, -0.5]]),
-)
+_KEPT, _UNKNOWN = torch.tensor([0, 3, 5, 8, 9, 14]), 5
+_IDS = torch.tensor([[8, 4, 14, 0], [20, 9, 3, 5]])  # 4 lies between kept pieces, 20 beyond the last
+_TWELVE, _MORE = torch.arange(12), torch.arange(100, 124)
+_VALIDATION = torch.tensor([[0.50, 0.40, 0.45, 0.47], [0.60, 0.55, 0.50, 0.52], [0.42, 0.44, 0.51, 0.60]])
+_TEST = torch.tensor([[0.52, 0.46, 0.43, 0.49], [0.61, 0.53, 0.56, 0.59], [0.48, 0.41, 0.55, 0.63]])
 
 
 def my_hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -60,144 +55,100 @@ _HIDDEN_MISTAKES: dict[str, tuple[Any, str]] = {
 }
 
 
-def repaired(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+def renumbered(ids: Tensor, kept: Tensor, unknown: int) -> Tensor:
     """11.3."""
-    missing = teacher_logits.shape[-1] - student_logits.shape[-1]
-    padded = F.pad(student_logits, (0, missing), value=-torch.inf)
-    return token_divergence(padded, teacher_logits, kind="total_variation").mean()
+    row = torch.searchsorted(kept, ids)
+    return torch.where(torch.isin(ids, kept), row, int((kept == unknown).nonzero()))
 
 
-_REPAIR_MISTAKES: dict[str, tuple[Any, str]] = {
-    "the function as it was published": (
-        lambda s, t: (F.pad(s, (0, t.shape[-1] - s.shape[-1])).softmax(-1) - t.softmax(-1)).abs().sum(-1).mean() / 2,
-        "e⁰ is 1, so the softmax gives words that the student can't say a probability. Which logit gives none?",
+_RENUMBERED_MISTAKES: dict[str, tuple[Any, str]] = {
+    "the function as it stands": (
+        lambda ids, kept, unknown: torch.searchsorted(kept, ids),
+        "searchsorted says where a number would stand, also of one that isn't there. A piece that is not kept gets the "
+        "row of the next piece that is, or a row beyond the last.",
     ),
-    "the teacher's extra words cut off": (
-        lambda s, t: (s.softmax(-1) - t[..., : s.shape[-1]].softmax(-1)).abs().sum(-1).mean() / 2,
-        "cut off before the softmax, the other words share what the teacher gave the extra ones. That hides what the "
-        "student can't say.",
+    "cut at the last row": (
+        lambda ids, kept, unknown: torch.searchsorted(kept, ids).clamp(max=len(kept) - 1),
+        "now no row is beyond the last, and no error is left to tell you: a piece that is not kept is still read as "
+        "another.",
     ),
-    "the extra words left out of the sum": (
-        lambda s, t: (s.softmax(-1) - t.softmax(-1)[..., : s.shape[-1]]).abs().sum(-1).mean() / 2,
-        "what the teacher gives the extra words is a difference too.",
+    "the unknown piece's old number": (
+        lambda ids, kept, unknown: torch.where(torch.isin(ids, kept), torch.searchsorted(kept, ids), unknown),
+        "the unknown piece has moved as well. Its row is its place among those kept.",
     ),
-    "twice as much": (
-        lambda s, t: 2 * repaired(s, t),
-        "total variation is half of the sum, so that it is at most 1.",
+    "read as the first row": (
+        lambda ids, kept, unknown: torch.where(torch.isin(ids, kept), torch.searchsorted(kept, ids), 0),
+        "number 0 is padding: the piece would be hidden from the network, and not counted in the mean. The pre-trained "
+        "network knows a row for what it doesn't know.",
+    ),
+    "old numbers left": (
+        lambda ids, kept, unknown: torch.where(torch.isin(ids, kept), ids, unknown),
+        "the embedding has as many rows as pieces are kept: numbers must be their places.",
     ),
 }
 
 
-def my_jensen_shannon(student_logits: Tensor, teacher_logits: Tensor, share: float) -> Tensor:
+def my_layers(layers: Tensor, count: int) -> Tensor:
     """11.4."""
-    return token_divergence(student_logits, teacher_logits, kind="jensen_shannon", mix=share)
+    return layers[alternate_layers(len(layers), count, keep_last=True)]
 
 
-def _mixed(student: Tensor, teacher: Tensor, in_mixture: float, of_teacher: float, of_student: float) -> Tensor:
-    q, p = student.softmax(-1), teacher.softmax(-1)
-    mixture = in_mixture * p + (1 - in_mixture) * q
-    parts = of_teacher * p * (p / mixture).log() + of_student * q * (q / mixture).log()
-    return parts.sum(dim=-1)
+def _at(layers: Tensor, count: int, length: float) -> Tensor:
+    return layers[(torch.arange(count) * length).round().long().clamp(max=len(layers) - 1)]
 
 
-_JENSEN_SHANNON_MISTAKES: dict[str, tuple[Any, str]] = {
-    "the shares swapped in the mixture": (
-        lambda s, t, b: _mixed(s, t, 1 - b, b, 1 - b),
-        "M holds β of the teacher: then β weighs the teacher's divergence from it, too.",
+_LAYERS_MISTAKES: dict[str, tuple[Any, str]] = {
+    "every other one, from the first": (
+        lambda layers, count: layers[alternate_layers(len(layers), count)],
+        "that is the paper's wording. The script keeps the last layer, too.",
     ),
-    "the shares swapped outside": (
-        lambda s, t, b: _mixed(s, t, b, 1 - b, b),
-        "the teacher's divergence from M has weight β, as its share in M.",
+    "rounded down": (
+        lambda layers, count: layers[(torch.arange(count) * ((len(layers) - 1) / (count - 1)) + 1e-6).long()],
+        "a step of 2.2 layers arrives at 6.6, and layer 7 is nearer than layer 6.",
     ),
-    "half and half whatever β": (
-        lambda s, t, b: _mixed(s, t, 0.5, 0.5, 0.5),
-        "β is there to be used, in M and outside.",
+    "one step too many": (
+        lambda layers, count: _at(layers, count, len(layers) / (count - 1)),
+        "counted from 0 the last of twelve layers is 11: so much there is to go in all, not 12.",
     ),
-    "logits mixed": (
-        lambda s, t, b: (
-            b * token_divergence((b * t + (1 - b) * s), t, kind="forward")
-            + (1 - b) * token_divergence((b * t + (1 - b) * s), s, kind="forward")
-        ),
-        "M is a mixture of probabilities. A mean of logits is another distribution.",
+    "one step too few": (
+        lambda layers, count: _at(layers, count, (len(layers) - 1) / count),
+        "six layers have five steps between them: the last one kept shall be the last there is.",
     ),
-    "from the wrong side": (
-        lambda s, t, b: (
-            b * token_divergence(t, (b * t.softmax(-1) + (1 - b) * s.softmax(-1)).log(), kind="forward")
-            + (1 - b) * token_divergence(s, (b * t.softmax(-1) + (1 - b) * s.softmax(-1)).log(), kind="forward")
-        ),
-        "KL(P‖M), not KL(M‖P): the expectation is over P, and over Q in the other term.",
+    "places instead of layers": (
+        lambda layers, count: torch.tensor(alternate_layers(len(layers), count, keep_last=True)),
+        "these are the places of the layers that stay: take what stands there.",
     ),
+    "the first ones": (lambda layers, count: layers[:count], "they shall be spread over the whole depth."),
+    "the last ones": (lambda layers, count: layers[-count:], "they shall be spread over the whole depth."),
 }
 
 
-def my_chunked(
-    student_hidden: Tensor, student_weight: Tensor, teacher_hidden: Tensor, teacher_weight: Tensor, chunk: int
-) -> Tensor:
+def stopped(validation: Tensor, test: Tensor) -> Tensor:
     """11.5."""
-    pairs = zip(student_hidden.split(chunk), teacher_hidden.split(chunk), strict=True)
-    parts = [token_divergence(s @ student_weight.T, t @ teacher_weight.T).sum() for s, t in pairs]
-    return torch.stack(parts).sum() / len(student_hidden)
+    return test.gather(1, validation.argmin(dim=1, keepdim=True)).squeeze(1)
 
 
-class _Widest(TorchDispatchMode):
-    """Notes the most rows of logits that any operation made."""
-
-    def __init__(self, words: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.words = words
-        self.rows: int = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, Tensor) and made.dim() == 2 and made.shape[1] == self.words:
-            self.rows = max(self.rows, len(made))
-        return made
-
-
-def _rows_held(answer: Any) -> int:
-    widest = _Widest(len(_STATES[1]))
-    with quiet(), widest:
-        attempt(answer, (*copy.deepcopy(_STATES), 3))  # no weight has more rows when it is transposed
-    return widest.rows
-
-
-def _compare_chunked(answer: Any, reference: Any) -> str | None:
-    found = calls({"chunks of two": (*_STATES, 2), "chunks of three": (*_STATES, 3)})(answer, reference)
-    if found is not None:
-        return found
-    held, allowed = (_rows_held(function) for function in (answer, reference))
-    if held > allowed:
-        return f"The value is right, but logits of {held} tokens were held at once, with chunks of 3."
-    return None
-
-
-_CHUNKED_MISTAKES: dict[str, tuple[Any, str]] = {
-    "all tokens at once": (
-        lambda s, ws, t, wt, chunk: token_loss(s @ ws.T, t @ wt.T, kind="forward"),
-        "project inside the loop: the matrix of all logits must never exist.",
+_STOPPED_MISTAKES: dict[str, tuple[Any, str]] = {
+    "stopped by the test": (
+        lambda validation, test: test.min(dim=1).values,
+        "the test sentences must not choose anything: whoever may pick the best of four epochs by them looks better "
+        "than they are.",
     ),
-    "a mean of means": (
-        lambda s, ws, t, wt, chunk: torch.stack(
-            [
-                token_loss(a @ ws.T, b @ wt.T, kind="forward")
-                for a, b in zip(s.split(chunk), t.split(chunk), strict=True)
-            ]
-        ).mean(),
-        "the last chunk may be shorter, and its tokens would count for more. Add up, and divide once.",
+    "the validation's own value": (
+        lambda validation, test: validation.min(dim=1).values,
+        "the least of four noisy numbers is too low. Report the same epoch on sentences that did not choose it.",
     ),
-    "the last chunk forgotten": (
-        lambda s, ws, t, wt, chunk: my_chunked(
-            s[: len(s) // chunk * chunk], ws, t[: len(t) // chunk * chunk], wt, chunk
-        ),
-        "five tokens in chunks of two make three chunks.",
+    "one epoch for all": (
+        lambda validation, test: test[:, int(validation.mean(dim=0).argmin())],
+        "each training stops by itself: a seed knows nothing of the others.",
     ),
-    "the sum": (
-        lambda s, ws, t, wt, chunk: my_chunked(s, ws, t, wt, chunk) * len(s),
-        "the mean over tokens is asked for.",
+    "the last epoch": (
+        lambda validation, test: test[:, -1],
+        "that is training without stopping, the arm to compare with.",
     ),
-    "the other direction": (
-        lambda s, ws, t, wt, chunk: my_chunked(t, wt, s, ws, chunk),
-        "forward KL is KL(teacher ‖ student): the expectation is over the teacher.",
+    "the highest": (
+        lambda validation, test: test.gather(1, validation.argmax(dim=1, keepdim=True)).squeeze(1),
+        "a negative log-likelihood is good where it is low. With accuracies it would be the highest.",
     ),
 }
 
@@ -224,31 +175,33 @@ EXERCISES: dict[str, Exercise] = {
         remark="The paper's 40 % follow, as the pooler's 0.6 million go too. Speed depends on the layers alone.",
     ),
     "11.3": Exercise(
-        title="Find the bug in a published padding of the vocabulary",
-        hint="Which logit has the softmax 0?",
-        differs=calls({"three words against five": (_STUDENT, _WIDER)}),
-        solution=repaired,
-        mistakes=_REPAIR_MISTAKES,
-        remark="With forward KL the value would be infinite: it asks for words that the student doesn't have.",
+        title="Find the bug in a pruned vocabulary",
+        hint="What does searchsorted say of a number that isn't there?",
+        further="Where `torch.isin(ids, kept)` is False, put the place of the unknown piece among those kept.",
+        differs=calls({"a piece between two kept ones, and one beyond the last": (_IDS, _KEPT, _UNKNOWN)}),
+        solution=renumbered,
+        mistakes=_RENUMBERED_MISTAKES,
+        remark="Tested on sentences of kept pieces alone, both versions are right: test with one that is not.",
     ),
     "11.4": Exercise(
-        title="Generalised Jensen-Shannon",
-        hint="Mix the probabilities, not the logits.",
-        further="First M, then two divergences from it, each with the weight that its first argument has in M.",
-        differs=calls({"β of one half": (_STUDENT, _TEACHER, 0.5), "β of a tenth": (_STUDENT, _TEACHER, 0.1)}),
-        solution=my_jensen_shannon,
-        mistakes=_JENSEN_SHANNON_MISTAKES,
-        remark="The shares were swapped in a widely used library for a while; at one half nothing shows it.",
+        title="Which layers did the authors keep?",
+        hint="Between the first layer and the last there are one step fewer than layers kept.",
+        further="From place 0 in equal steps to the last place, each rounded to the nearest layer.",
+        differs=calls(
+            {"six of twelve": (_TWELVE, 6), "four of twelve": (_TWELVE, 4), "six of twenty-four": (_MORE, 6)}
+        ),
+        solution=my_layers,
+        mistakes=_LAYERS_MISTAKES,
+        remark="So 0, 2, 4, 7, 9, 11 come about, and `alternate_layers(12, 6, keep_last=True)` says the same.",
     ),
     "11.5": Exercise(
-        title="Design: a loss that holds few logits",
-        hint="student_hidden.split(chunk); N need not be a multiple of it.",
-        further="Loop over `split(chunk)` of both hidden states; project, compare, add up; divide at the end.",
-        differs=_compare_chunked,
-        solution=my_chunked,
-        mistakes=_CHUNKED_MISTAKES,
-        remark="With a gradient, autograd would keep every chunk until the backward pass. `fused_linear_loss` makes "
-        "the gradient in the loop, and then forgets the chunk.",
+        title="Design: an arm that stops in time",
+        hint="Choose the epoch by the validation sentences, and report that epoch on the test sentences.",
+        further="`validation.argmin(dim=1, keepdim=True)` gives the epochs; `test.gather(1, ...)` what they are worth.",
+        differs=calls({"three seeds of four epochs": (_VALIDATION, _TEST)}),
+        solution=stopped,
+        mistakes=_STOPPED_MISTAKES,
+        remark="It needs no teacher and no further training. A loss that holds back over-fitting is compared with it.",
     ),
 }
 
@@ -264,25 +217,23 @@ QUIZ = (
         right="on some tasks far less than 97 % is kept",
     ),
     Question(
-        "The teacher finds two words likely, the student can only prefer one. With reverse KL it will",
+        "You halve an encoder, fine-tune it with the triple loss for one epoch, and it does well. Most of that is owed "
+        "to",
         {
-            "spread over both": "That is forward KL: a word that the teacher finds likely and the student doesn't "
-            "costs much.",
-            "take the likelier one": "The student pays for what it says and the teacher wouldn't, not for what it "
-            "leaves out.",
-            "stay undecided between the two": "Between them it says what the teacher never would, and that costs most.",
+            "the pre-trained layers that it starts from": "From random weights the same loss ends below word counts. "
+            "The start is nearly everything here.",
+            "the teacher's soft targets": "Without them the accuracy hardly changes. The probabilities do.",
+            "the directions of the hidden states": "Without them hardly anything changes here.",
         },
-        right="take the likelier one",
+        right="the pre-trained layers that it starts from",
     ),
     Question(
-        "What makes `fused_linear_loss` small in memory?",
+        "Pre-training DistilBERT, its authors compare student and teacher by soft targets at",
         {
-            "it computes each chunk's gradient at once and forgets its logits": "So no more than a chunk's logits ever "
-            "exist, whatever the number of tokens.",
-            "it keeps the teacher's likeliest words only": "That is `sparse_teacher`, another way, with a bias where "
-            "the tail is dropped.",
-            "it works in half precision": "It does so where you ask for it. It would only halve the memory.",
+            "every token that is no padding": "So the script does it; the masked ones alone are an option that is off.",
+            "the masked words alone": "That is `--restrict_ce_to_mask`, which is off by default.",
+            "every token, padding too": "Of padding a network says nothing.",
         },
-        right="it computes each chunk's gradient at once and forgets its logits",
+        right="every token that is no padding",
     ),
 )
