@@ -1,18 +1,16 @@
-"""What to do where embeddings or text come out, and against each harm. Each line follows its lesson's own verdict.
+"""What to do where embeddings come out, or text, and against each harm. Each line follows its lesson's own verdict.
 
 Lesson: notebooks/18_choose_your_method.ipynb.
 """
 
 from kdref.lab.course.choices.evidence import Evidence
+from kdref.lab.course.choices.for_text import FOR_TEXT, TOKENS
 from kdref.lab.course.choices.table import Choice
 
 __all__ = ["FOR_HARMS", "FOR_OTHER_OUTPUTS"]
 
-WRITING = "19"  # the lesson that teaches losses on a language model's tokens
-TEXT = {"task": ("text",)}
-TOKENS = TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("the same",)}
-SUMS, SEARCH, BITS = "sequence_reasoning", "relation_retrieval", "edge_quantised"
-RUNNING, PRUNED = "running sums", "pruned against begun anew, both taught"
+SEARCH, BITS = "relation_retrieval", "edge_quantised"
+PRUNED = "pruned against begun anew, both taught"
 
 FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
     Choice(
@@ -34,102 +32,7 @@ FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
         "hint_loss",
         (Evidence(SEARCH, "features", "labels", "undecided", "MNIST-1D, retrieval of new classes"),),
     ),
-    Choice(
-        "start",
-        "the teacher's text, each answer checked by something that is not the teacher",
-        TEXT | {"gives": ("answers or text only",)},
-        "12",
-        "rejection_sample",
-        (
-            Evidence(SUMS, "checked traces", "the teacher's traces", "helps", RUNNING),
-            Evidence(SUMS, "checked traces", "the teacher itself", "helps", RUNNING),
-        ),
-    ),
-    Choice(
-        "start",
-        "the teacher's text, since its tokens are not the student's; checked where a check is to be had",
-        TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
-        "12",
-        "sequence_level_loss",
-        (Evidence(SUMS, "checked traces", "the teacher's traces", "helps", f"{RUNNING}, one vocabulary"),),
-    ),
-    Choice(
-        "then",
-        "logits across vocabularies, compared in the order of their size (ULD)",
-        TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
-        WRITING,
-        "universal_logit_loss",
-        without="no run of ours trains with it",
-    ),
-    Choice(
-        "start",
-        "the teacher's probabilities at every token of its own text, forward KL first",
-        TOKENS,
-        WRITING,
-        "token_loss",
-        (
-            Evidence(
-                SUMS,
-                "longer, teacher's text, tokens",
-                "longer, teacher's text",
-                "helps",
-                RUNNING,
-                words="probabilities of the teacher's text against the text alone",
-            ),
-        ),
-    ),
-    Choice(
-        "then",
-        "the fused loss, which never holds the logits of a large vocabulary",
-        TOKENS,
-        WRITING,
-        "fused_linear_loss",
-        without="none is needed, it is the same loss (tests hold it so); docs/benchmarks.md has its memory",
-    ),
-    Choice(
-        "then",
-        "the teacher's likeliest words with the mass of the rest, stored once",
-        TOKENS,
-        WRITING,
-        "sparse_teacher_loss",
-        without="no run of ours trains with it",
-    ),
-    Choice(
-        "then",
-        "the student's own text, judged by the teacher (on-policy), if the student writes at length",
-        TOKENS,
-        "12",
-        "on_policy_loss",
-        (
-            Evidence(
-                SUMS,
-                "longer, own text, tokens",
-                "longer, teacher's text, tokens",
-                "no useful difference",
-                f"{RUNNING} of six steps",
-                words="the student's own text against the teacher's, both with probabilities",
-            ),
-        ),
-    ),
-    Choice(
-        "beware",
-        "answers without their steps, and unchecked text of a teacher with a fault: the student learns the fault too",
-        TEXT,
-        "12",
-        "sequence_level_loss",
-        (
-            Evidence(SUMS, "answers only", "the teacher's traces", "hurts", RUNNING),
-            Evidence(SUMS, "the teacher's traces", "the algorithm's traces", "hurts", RUNNING),
-        ),
-    ),
-    Choice(
-        "beware",
-        "a discriminator as the reward: going on with the teacher's text did more",
-        TEXT | {"gives": ("answers or text only",)},
-        "09",
-        "paired_discriminator_loss",
-        (Evidence("adversarial_text", "reward, moving", "goes on with the text", "hurts", RUNNING),),
-    ),
+    *FOR_TEXT,
 )
 
 FOR_HARMS: tuple[Choice, ...] = (
