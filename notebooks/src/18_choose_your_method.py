@@ -614,5 +614,6 @@ lab.quiz("18")
 # **Further reading:** [Tian et al. 2020](https://arxiv.org/abs/1910.10699), the comparison that most tables extend;
 # [Beyer et al. 2022](https://arxiv.org/abs/2106.05237), on how patience changes the ranking.
 #
-# **Next lesson:** your own project. The paragraphs *Going further* under the exercises of each lesson are some;
-# [lesson 00](00_start_here.ipynb) has the map.
+# **Next lesson:** [19, writing models](19_writing_models.ipynb), if you came past 11 before it was there; else your own
+# project. The paragraphs *Going further* under the exercises of each lesson are some; [lesson
+# 00](00_start_here.ipynb) has the map.
