@@ -41,7 +41,14 @@ from kdref import lab
 from kdref.lab import experiments, models, report
 from kdref.lab.bench.timing import peak_extra_memory
 from kdref.lab.data.sentences import snippets
-from kdref.lab.experiments import _writing, writing_divergences, writing_pruned, writing_stored, writing_tuning_beyond
+from kdref.lab.experiments import (
+    _writing,
+    _writing_tokenisers,
+    writing_divergences,
+    writing_pruned,
+    writing_stored,
+    writing_tuning_beyond,
+)
 from kdref.lab.models import decoding, pruning, writer
 from kdref.lab.widgets.language import DIVERGENCES, best_hump, divergence_explorer, hump
 from kdref.language import (

@@ -13,6 +13,7 @@ TEXT = {"task": ("text",)}
 TOKENS = TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("the same",)}
 SUMS, SEARCH, BITS = "sequence_reasoning", "relation_retrieval", "edge_quantised"
 RUNNING, PRUNED = "running sums", "pruned against begun anew, both taught"
+WRITERS, STORED, REVIEWS = "writing_divergences", "writing_stored", "a decoder that writes film reviews"
 
 FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
     Choice(
@@ -76,6 +77,8 @@ FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
                 RUNNING,
                 words="probabilities of the teacher's text against the text alone",
             ),
+            Evidence(WRITERS, "forward", "labels", "helps", REVIEWS, metric="nll", words="forward KL against labels"),
+            Evidence(WRITERS, "reverse", "forward", "hurts", REVIEWS, metric="nll", words="reverse KL against forward"),
         ),
     ),
     Choice(
@@ -88,11 +91,15 @@ FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
     ),
     Choice(
         "then",
-        "the teacher's likeliest words with the mass of the rest, stored once",
+        "words drawn from the teacher, stored once, where whole distributions are too much",
         TOKENS,
         WRITING,
-        "sparse_teacher_loss",
-        without="no run of ours trains with it",
+        "sampled_teacher_loss",
+        (
+            Evidence(f"{STORED} + {WRITERS}", "sampled", "labels", "helps", REVIEWS, metric="nll"),
+            Evidence(STORED, "sampled", "top k with its tail", "helps", REVIEWS, metric="nll"),
+            Evidence(STORED, "sampled", "whole", "hurts", REVIEWS, metric="nll", words="drawn against whole"),
+        ),
     ),
     Choice(
         "then",
@@ -238,6 +245,17 @@ FOR_HARMS: tuple[Choice, ...] = (
                 "2,600 steps",
                 words=PRUNED,
             ),
+        ),
+    ),
+    Choice(
+        "then",
+        "cut the student out of the large model, and then distil it",
+        TOKENS | {"harm": ("a slow device",)},
+        WRITING,
+        "token_loss",
+        (
+            Evidence("writing_pruned", "cut by importance | forward", "anew | forward", "helps", REVIEWS, metric="nll"),
+            Evidence("writing_pruned", "cut at random | forward", "anew | forward", "helps", REVIEWS, metric="nll"),
         ),
     ),
     Choice(
