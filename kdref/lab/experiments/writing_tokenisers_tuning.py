@@ -1,0 +1,32 @@
+"""Two tokenisers: learning rates and weights, by the bits per byte of validation sentences, on seeds of their own.
+
+Lesson: notebooks/19_writing_models.ipynb.
+"""
+
+import functools
+
+from kdref.lab.experiments._writing_tokenisers import MATCHING, SORTED, WAYS, student, validated
+from kdref.lab.experiments.store import load
+
+SEEDS = (5000, 5001)
+RATES = (0.016, 0.032, 0.064)
+RATE = 0.032  # beside labels, whose own rate it is
+WEIGHTS = {SORTED: (0.1, 0.3, 1.0, 3.0), MATCHING: (100.0, 300.0, 1000.0)}
+SETTINGS = {f"{way} | {rate:g}": (way, rate, 0.0) for way in WAYS if way not in WEIGHTS for rate in RATES}
+SETTINGS |= {f"{way} | {weight:g}": (way, RATE, weight) for way, weights in WEIGHTS.items() for weight in weights}
+ARMS = tuple(SETTINGS)
+
+
+def run(seed: int, arm: str) -> dict[str, float]:
+    way, rate, weight = SETTINGS[arm]
+    model, found = student(seed, way, rate=rate, weight=weight)
+    return {"bits": validated(model), **found}
+
+
+@functools.cache
+def chosen(way: str, weight: float | None = None) -> tuple[float, float]:
+    """Rate and weight of the fewest bits per validation byte, or those of a given weight."""
+    mean = load("writing_tokenisers_tuning").groupby("arm")["bits"].mean()
+    fits = [name for name, (of, _, w) in SETTINGS.items() if of == way and weight in (None, w)]
+    _, rate, found = SETTINGS[min(fits, key=lambda name: float(mean[name]))]
+    return rate, found
