@@ -201,11 +201,9 @@ def test_rates_and_weights_were_chosen_inside_their_grids() -> None:
     assert set(zip(runs["seed"], runs["arm"], strict=True)) == set(store.wanted("writing_tokenisers_tuning"))
     for way in shared.WAYS:
         rate, weight = writing_tokenisers_tuning.chosen(way)
-        grid, value = (
-            (writing_tokenisers_tuning.WEIGHTS[way], weight)
-            if way in shared.WEIGHTED
-            else (writing_tokenisers_tuning.RATES, rate)
-        )
+        grid, value = writing_tokenisers_tuning.RATES, rate
+        if way in shared.WEIGHTED:  # a weight of 0 is labels alone, at the same rate
+            grid, value = (0.0, *writing_tokenisers_tuning.WEIGHTS[way]), weight
         assert min(grid) < value < max(grid), way
     assert writing_tokenisers_tuning.chosen(shared.LABELS)[0] == writing_tokenisers_tuning.RATE
 
