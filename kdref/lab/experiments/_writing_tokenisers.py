@@ -155,9 +155,9 @@ def cross_entropy(texts: Texts) -> Loss:
 
 def sorted_probabilities(logits: Tensor, numbers: Tensor, _: Tensor) -> Tensor:
     """ULD at the places where both sides have read the same bytes: before the first token of each span."""
-    kept = spans()
+    kept, counts = spans(), spans().mask[numbers]
     there = logits.gather(1, kept.first[numbers][..., None].expand(-1, -1, logits.shape[-1]))
-    return universal_logit_loss(there, kept.logits[numbers], mask=kept.mask[numbers])
+    return universal_logit_loss(there[counts], kept.logits[numbers][counts])
 
 
 def matching(logits: Tensor, numbers: Tensor, read: Tensor) -> Tensor:

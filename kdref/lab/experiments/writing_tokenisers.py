@@ -5,7 +5,7 @@ Lesson: notebooks/19_writing_models.ipynb.
 """
 
 from kdref.lab.experiments._writing_tokenisers import SORTED, WAYS, student, validated
-from kdref.lab.experiments.writing_tokenisers_tuning import chosen
+from kdref.lab.experiments.writing_tokenisers_tuning import RATE, chosen
 from kdref.lab.models import writer
 
 TEACHER, WEIGHT_ONE = "the teacher itself", f"{SORTED}, weight 1"
@@ -15,7 +15,6 @@ ARMS = (*WAYS, WEIGHT_ONE, TEACHER)
 def run(seed: int, arm: str) -> dict[str, float]:
     if arm == TEACHER:
         return {"bits": validated(writer.teacher(), name="test")}
-    way = SORTED if arm == WEIGHT_ONE else arm
-    rate, weight = chosen(way, 1.0 if arm == WEIGHT_ONE else None)
+    way, (rate, weight) = (SORTED, (RATE, 1.0)) if arm == WEIGHT_ONE else (arm, chosen(arm))
     model, found = student(seed, way, rate=rate, weight=weight)
     return {"bits": validated(model, name="test"), **found}

@@ -9,9 +9,9 @@ from kdref.lab.experiments._writing_tokenisers import MATCHING, SORTED, WAYS, st
 from kdref.lab.experiments.store import load
 
 SEEDS = (5000, 5001)
-RATES = (0.016, 0.032, 0.064)
+RATES = (0.008, 0.016, 0.032, 0.064)
 RATE = 0.032  # beside labels, whose own rate it is
-WEIGHTS = {SORTED: (0.1, 0.3, 1.0, 3.0), MATCHING: (100.0, 300.0, 1000.0)}
+WEIGHTS = {SORTED: (0.01, 0.03, 0.1, 0.3), MATCHING: (100.0, 300.0, 1000.0)}
 SETTINGS = {f"{way} | {rate:g}": (way, rate, 0.0) for way in WAYS if way not in WEIGHTS for rate in RATES}
 SETTINGS |= {f"{way} | {weight:g}": (way, RATE, weight) for way, weights in WEIGHTS.items() for weight in weights}
 ARMS = tuple(SETTINGS)
@@ -24,9 +24,8 @@ def run(seed: int, arm: str) -> dict[str, float]:
 
 
 @functools.cache
-def chosen(way: str, weight: float | None = None) -> tuple[float, float]:
-    """Rate and weight of the fewest bits per validation byte, or those of a given weight."""
+def chosen(way: str) -> tuple[float, float]:
+    """Rate and weight of the fewest bits per validation byte."""
     mean = load("writing_tokenisers_tuning").groupby("arm")["bits"].mean()
-    fits = [name for name, (of, _, w) in SETTINGS.items() if of == way and weight in (None, w)]
-    _, rate, found = SETTINGS[min(fits, key=lambda name: float(mean[name]))]
-    return rate, found
+    best = min((arm for arm in ARMS if SETTINGS[arm][0] == way), key=lambda arm: float(mean[arm]))
+    return SETTINGS[best][1:]
