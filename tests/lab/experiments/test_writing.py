@@ -208,6 +208,18 @@ def test_made_to_add_up_the_kept_words_are_the_whole_target() -> None:
     assert loss == pytest.approx(by_hand(rows, value), rel=1e-3)
 
 
+def test_with_its_tail_the_other_words_are_one_word_more() -> None:
+    numbers, rows = torch.arange(3), writer.rows("train")[:3]
+    logits = logits_for(rows)
+    p, q = (z.softmax(-1) for z in (writing.said()[:3].float(), logits))
+    kept, indices = p.topk(keeping.KEPT, dim=-1)
+    learned = q.gather(-1, indices)
+    tail, rest = 1 - kept.sum(-1), 1 - learned.sum(-1)
+    value = (kept * (kept / learned).log()).sum(-1) + tail * (tail / rest).log()
+    loss = keeping.loss_from(keeping.TAIL, 0)(logits, numbers, rows).item()
+    assert loss == pytest.approx(by_hand(rows, value), rel=1e-3)
+
+
 def test_draws_follow_the_seed() -> None:
     one, again, other = (keeping.packed(keeping.SAMPLED, seed)[0].clone() for seed in (0, 0, 1))
     assert torch.equal(one, again)
