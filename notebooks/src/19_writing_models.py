@@ -47,6 +47,7 @@ from kdref.lab.experiments import (
     writing_divergences,
     writing_pruned,
     writing_stored,
+    writing_tokenisers,
     writing_tuning_beyond,
 )
 from kdref.lab.models import decoding, pruning, writer
@@ -172,9 +173,8 @@ for name in ("forward KL", "reverse KL"):
     for step in range(1001):
         gap = (free.detach().softmax(-1) - teacher_row.softmax(-1)).abs()
         if step in (0, 3, 1000):
-            print(
-                f"{name}, step {step}: {gap.max().item():.3f} off at the worst word, {gap.sum().item() / 2:.3f} in all"
-            )
+            worst, in_all = gap.max().item(), gap.sum().item() / 2
+            print(f"{name}, step {step}: {worst:.3f} off at the worst word, {in_all:.3f} in all")
         optimizer.zero_grad()
         token_divergence(free, teacher_row, **DIVERGENCES[name]).backward()
         optimizer.step()
@@ -222,15 +222,15 @@ def step_taught(batch):
     return {"loss": token_loss(said, judged, kind=kind, mask=writer.mask(rows)[:, 1:])}
 
 
+# %%
 for kind in ("forward", "reverse"):
     student = students[kind] = writer.network(writer.STUDENT, seed=seed)
     optimizer, rate = torch.optim.AdamW(student.parameters(), weight_decay=0.01), writing_tuning_beyond.chosen(kind)
     way = {"total_steps": _writing.STEPS, "pct_start": 0.1, "cycle_momentum": False}
     rate_of_step = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, **way)
     batches = lab.Batches(order, batch_size=_writing.BATCH_SIZE, seed=seed)
-    lab.fit(
-        step_taught, student, batches, optimizer, epochs=1, after_step=rate_of_step.step, clip_norm=1, progress=False
-    )
+    how = {"after_step": rate_of_step.step, "clip_norm": 1.0, "progress": False}
+    lab.fit(step_taught, student, batches, optimizer, epochs=1, **how)
     live, then = _writing.measured(student.eval(), seed), stored.query("seed == @seed and arm == @kind").iloc[0]
     assert max(abs(live[measure] - then[measure]) for measure in ("nll", "forward", "reverse")) < 0.2
     print(f"{kind}: within 0.2 nats of the stored run of this seed")
@@ -259,21 +259,16 @@ print("the student of forward KL has the smaller reverse KL, too: yes")
 # - **the teacher's text**: labels again, in as many rows that the teacher drew ([sequence-level
 #   distillation](GLOSSARY.md#sequence-level-distillation)).
 #
-# Each has its own learning rate, from 0.008 to 0.064 (for reverse KL from 0.001), by the nats of validation sentences:
-# for all the same yardstick, but one that is nearest to forward KL's. *What is measured*: perplexity on test sentences;
-# KL(P‖Q) per token on the teacher's text, KL(Q‖P) on the student's own; its **quality**, the nats per token that the
-# teacher needs for what the student wrote (the less, the more it is to the teacher's liking); and how varied that is:
-# [distinct pairs](GLOSSARY.md#distinct-n-grams) of tokens in 512 texts, and [self-BLEU](GLOSSARY.md#self-bleu), which
-# is high where texts are alike.
+# Each has its own learning rate, chosen from 0.008 to 0.064 (for reverse KL from 0.001), by the nats of validation
+# sentences: for all the same yardstick, but one that is nearest to forward KL's. *What is measured*: perplexity on test
+# sentences; KL(P‖Q) per token on the teacher's text, KL(Q‖P) on the student's own; its **quality**, the nats per token
+# that the teacher needs for what the student wrote (the less, the more it is to the teacher's liking); and how varied
+# that is: [distinct pairs](GLOSSARY.md#distinct-n-grams) of tokens in 512 texts, and
+# [self-BLEU](GLOSSARY.md#self-bleu), which is high where texts are alike.
 
 # %% tags=["nbval-ignore-output"]
 print(
-    experiments.provenance("writing_divergences")["command"],
-    "·",
-    len(stored),
-    "runs,",
-    stored["seed"].nunique(),
-    "seeds",
+    f"{experiments.provenance('writing_divergences')['command']} · {len(stored)} runs, {stored['seed'].nunique()} seeds"
 )
 MEASURES = {"nll": False, "forward": False, "reverse": False, "quality": False, "distinct": True, "self_bleu": False}
 means = stored.groupby("arm")[list(MEASURES)].mean().loc[list(writing_divergences.ARMS)]
@@ -290,17 +285,19 @@ told = pd.DataFrame(told)
 report.table(told, caption="against forward KL, 24 seeds: lower is better, but for distinct pairs")
 
 # %%
+short = {"jensen_shannon": "JS", "skew_forward": "skew f.", "skew_reverse": "skew r.", "total_variation": "TV"}
+short |= {"the teacher's text": "text"}
+drawn = means.drop(index=writing_divergences.TEACHER).sort_values("forward", ascending=False)
 report.figure(
     report.bars(
-        {"KL(P‖Q), on the teacher's text": means["forward"], "KL(Q‖P), on its own": means["reverse"]},
-        names=list(means.index),
+        {"KL(P‖Q), on the teacher's text": drawn["forward"], "KL(Q‖P), on its own": drawn["reverse"]},
+        names=[short.get(arm, arm) for arm in drawn.index],
         x_label="student taught by",
         y_label="nats per token",
     ),
-    "bars of eight students and the teacher: forward KL's student has the lowest of both divergences; reverse KL's and "
-    "total variation's are farthest from the teacher's text",
+    "bars of eight students: forward KL's has the lowest of both divergences; reverse KL's and total variation's are "
+    "farthest from the teacher's text",
 )
-others = told.index
 assert (told[["nll", "forward"]] == "hurts").all(axis=None)
 far = ["labels", "the teacher's text", "reverse", "skew_reverse", "total_variation"]
 assert (told.loc[far, "reverse"] == "hurts").all()
@@ -329,7 +326,7 @@ print("to the teacher's liking, against forward KL:", told.loc[choosing, "qualit
 # **Mode seeking in practice.** Reverse KL, the mixtures and total variation do write *less varied* text than forward
 # KL. But the promise has a second half, that what is left is better. The teacher likes reverse KL's and total
 # variation's less, and of the three mixtures one, skewed forward KL, a little more. (More variety is no merit by
-# itself: labels' students have more than the teacher.) That reverse KL is behind in everything, its own loss too,
+# itself: labels' students have more than the teacher.) That reverse KL is behind by both divergences, its own too,
 # fits what Wu et al. say: what differs is not where the divergences lead, but how soon they get there. A student that
 # begins with random weights is far from its teacher, and there reverse KL is a poor guide. MiniLLM begins with students
 # that write already, and learns on their own text.
@@ -344,7 +341,7 @@ print("to the teacher's liking, against forward KL:", told.loc[choosing, "qualit
 
 # %% tags=["nbval-ignore-output"]
 longer = experiments.load("writing_longer")
-print(experiments.provenance("writing_longer")["command"], "·", len(longer), "runs,", longer["seed"].nunique(), "seeds")
+print(f"{experiments.provenance('writing_longer')['command']} · {len(longer)} runs, {longer['seed'].nunique()} seeds")
 budgets = {"500 steps": stored[stored["seed"].isin(longer["seed"].unique())], "2,000 steps": longer}
 rows = {
     (arm, budget): runs[runs["arm"] == arm][["train_nll", *MEASURES]].mean()
@@ -528,14 +525,8 @@ print("the mean of 64 draws is a third as far as one or less, and for 4 and 16 w
 
 # %% tags=["nbval-ignore-output"]
 from_disk = experiments.load("writing_stored")
-print(
-    experiments.provenance("writing_stored")["command"],
-    "·",
-    len(from_disk),
-    "runs,",
-    from_disk["seed"].nunique(),
-    "seeds",
-)
+seeds = from_disk["seed"].nunique()
+print(f"{experiments.provenance('writing_stored')['command']} · {len(from_disk)} runs, {seeds} seeds")
 columns = ["bytes", "nll", "forward", "reverse", "quality", "distinct"]
 by_keeping = from_disk.groupby("arm")[columns].mean().loc[list(writing_stored.ARMS)]
 report.table(by_keeping, percent=["distinct"], caption="bytes per token; nats per token; means of 24 seeds")
@@ -609,7 +600,7 @@ for name, row in (("sure of the teacher's word", right), ("sure of another", wro
 # %%
 ends = {}
 for whose, cutter in (("teacher's", writer.tokeniser()), ("student's", _writing_tokenisers.tokeniser())):
-    cut = cutter.encode("Naïve characters are moving.").tokens
+    cut = cutter.encode("The naïve boy is wonderful.").tokens
     ends[whose] = torch.tensor([len(piece) for piece in cut]).cumsum(0)
     print(f"{whose}: {' | '.join(cut)}; ends at bytes {ends[whose].tolist()}")
 theirs, ours = ends.values()
@@ -642,6 +633,39 @@ for temperature in (1.0, 100.0):
     print(f"τ = {temperature:g}: {loss.item():.4f} nats, times τ {temperature * loss.item():.3f}")
 
 # %% [markdown]
+# **Measured.** Students with those 640 pieces, and 800 sentences of their own; the teacher had 6,000. Perplexities of
+# different tokens can't be compared, so the measure is bits per byte. Beside labels stand sorted probabilities (ULD, at
+# the places before each span), with the best of four weights and with weight 1, and likelihood matching; further
+# students learn from the teacher's text, cut anew. And two of the same sentences have the *teacher's* pieces, so that
+# forward KL is possible.
+
+# %% tags=["nbval-ignore-output"]
+apart = experiments.load("writing_tokenisers")
+print(f"{experiments.provenance('writing_tokenisers')['command']} · {len(apart)} runs, {apart['seed'].nunique()} seeds")
+bits = apart.groupby("arm")[["bits", "learned"]].mean().loc[list(writing_tokenisers.ARMS)]
+report.table(bits, caption="bits per byte, of test sentences and of what was learnt from; means of 24 seeds")
+
+# %%
+pupils = apart[apart["arm"] != writing_tokenisers.TEACHER]
+found = report.verdicts(pupils, baseline="labels", metric="bits", higher_is_better=False)
+for arm in found.index:
+    print(f"{arm}, against labels: {report.tally(found)[arm]}")
+helped = ["likelihood matching", "the teacher's text", "forward, the teacher's pieces"]
+assert (found.loc[helped, "all seeds"] == "helps").all()
+assert found.loc["sorted probabilities, weight 1", "all seeds"] == "hurts"
+assert found.loc["sorted probabilities", "all seeds"] != "helps"
+beside = report.verdicts(pupils, baseline="the teacher's text", metric="bits", higher_is_better=False)["all seeds"]
+assert beside["likelihood matching"] == "hurts" and beside["forward, the teacher's pieces"] == "helps"
+print("the teacher's text helps more than likelihood matching, and forward KL in the teacher's pieces more still: yes")
+
+# %% [markdown]
+# **Seen.** *Sorted probabilities* were not shown to help at the best of their weights, and with weight 1 they hurt
+# much. *Likelihood matching* helps, by 0.06 bits per byte. *The teacher's text* helps twice as much here, where a
+# student has few texts of its own: it read 4,800 new ones instead of its 800 six times over. And all of it is little
+# beside what forward KL gives to a student with the teacher's pieces, 0.24. So if the student is not trained yet, and
+# you may choose: take over the tokeniser.
+
+# %% [markdown]
 # ## 7. Prune and distil (in depth)
 #
 # So far students began with random weights. Minitron (2024) cuts them out of the teacher: measure on some text how
@@ -662,7 +686,7 @@ print("both cuts have the student's size: yes")
 # Then all learn on with the rows and steps of section 3, each with a rate of its own.
 
 # %% tags=["nbval-ignore-output"]
-print(experiments.provenance("writing_pruned")["command"], "·", len(cuts), "runs,", cuts["seed"].nunique(), "seeds")
+print(f"{experiments.provenance('writing_pruned')['command']} · {len(cuts)} runs, {cuts['seed'].nunique()} seeds")
 by_start = cuts.groupby("arm")[list(MEASURES)].mean().loc[list(writing_pruned.ARMS)]
 table = by_start.assign(perplexity=by_start["nll"].map(math.exp)).drop(columns="nll")
 report.table(table, percent=["distinct", "self_bleu"], caption="means of 24 seeds, nats per token")
