@@ -48,6 +48,7 @@ from kdref.lab.experiments import (
     writing_pruned,
     writing_stored,
     writing_tokenisers,
+    writing_tokenisers_tuning,
     writing_tuning_beyond,
 )
 from kdref.lab.models import decoding, pruning, writer
@@ -654,16 +655,19 @@ helped = ["likelihood matching", "the teacher's text", "forward, the teacher's p
 assert (found.loc[helped, "all seeds"] == "helps").all()
 assert found.loc["sorted probabilities, weight 1", "all seeds"] == "hurts"
 assert found.loc["sorted probabilities", "all seeds"] != "helps"
+least = min(writing_tokenisers_tuning.WEIGHTS["sorted probabilities"])
+assert writing_tokenisers_tuning.chosen("sorted probabilities")[1] == least
+print("the best weight of sorted probabilities was the least that was tried:", least)
 beside = report.verdicts(pupils, baseline="the teacher's text", metric="bits", higher_is_better=False)["all seeds"]
 assert beside["likelihood matching"] == "hurts" and beside["forward, the teacher's pieces"] == "helps"
 print("the teacher's text helps more than likelihood matching, and forward KL in the teacher's pieces more still: yes")
 
 # %% [markdown]
-# **Seen.** *Sorted probabilities* were not shown to help at the best of their weights, and with weight 1 they hurt
-# much. *Likelihood matching* helps, by 0.06 bits per byte. *The teacher's text* helps twice as much here, where a
-# student has few texts of its own: it read 4,800 new ones instead of its 800 six times over. And all of it is little
-# beside what forward KL gives to a student with the teacher's pieces, 0.24. So if the student is not trained yet, and
-# you may choose: take over the tokeniser.
+# **Seen.** Of *sorted probabilities* the least weight was best, 0.01, and even so they were not shown to help; with
+# weight 1 they hurt much. *Likelihood matching* helps, by 0.06 bits per byte. *The teacher's text* helps twice as much
+# here, where a student has few texts of its own: it read 4,800 new ones instead of its 800 six times over. And all of
+# it is little beside what forward KL gives to a student with the teacher's pieces, 0.24. So if the student is not
+# trained yet, and you may choose: take over the tokeniser.
 
 # %% [markdown]
 # ## 7. Prune and distil (in depth)
