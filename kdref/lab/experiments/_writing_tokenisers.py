@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdref.lab.data.sentences import snippets
-from kdref.lab.experiments._writing import BATCH_SIZE, STEPS, Loss, says, train
+from kdref.lab.experiments._writing import BATCH_SIZE, Loss, says, train
 from kdref.lab.models import writer
 from kdref.lab.models.causal_transformer import CausalTransformer
 from kdref.lab.models.decoding import write
@@ -28,7 +28,8 @@ from kdref.language import align_spans, likelihood_matching_loss, span_log_probs
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-VOCABULARY, LENGTH = 384, 44  # of the students; a row is longer than the teacher's, for the pieces are shorter
+VOCABULARY, LENGTH = 640, 32  # of the students: more and longer pieces than the teacher's
+STEPS = 300
 SENTENCES, JUDGED = 800, 1024
 TEXT_SEED = 78  # draws the teacher's text, the same for all students
 LABELS, THEIR_TEXT = "labels", "the teacher's text"
@@ -154,9 +155,9 @@ def cross_entropy(texts: Texts) -> Loss:
 
 def sorted_probabilities(logits: Tensor, numbers: Tensor, _: Tensor) -> Tensor:
     """ULD at the places where both sides have read the same bytes: before the first token of each span."""
-    kept = spans()
+    kept, counts = spans(), spans().mask[numbers]
     there = logits.gather(1, kept.first[numbers][..., None].expand(-1, -1, logits.shape[-1]))
-    return universal_logit_loss(there, kept.logits[numbers], mask=kept.mask[numbers])
+    return universal_logit_loss(there[counts], kept.logits[numbers][counts])
 
 
 def matching(logits: Tensor, numbers: Tensor, read: Tensor) -> Tensor:
@@ -193,7 +194,7 @@ def student(seed: int, way: str, *, rate: float, weight: float = 0.0) -> tuple[C
         return known if second is None else known + weight * second(logits, numbers, read)
 
     began = time.process_time()
-    train(model, texts.rows, loss, seed=seed, rate=rate)
+    train(model, texts.rows, loss, seed=seed, rate=rate, steps=STEPS)
     seconds = time.process_time() - began
     bytes_read = texts.ends.amax(dim=1).float().mean().item() * BATCH_SIZE
     return model, {"seconds": seconds, "bytes": bytes_read, "learned": bits_per_byte(model, texts)}
