@@ -122,7 +122,7 @@ def after(method: str, seed: int, *, texts: int, rate: float) -> Writer:
         for rows in asked.chunk(ROUNDS):
             written = draw(teacher() if "teacher" in method else writer(), rows, generator)
             kept = is_right(rows, written).nonzero().squeeze(1)
-            chosen = kept[torch.randint(len(kept), (len(rows),), generator=generator)]  # as many steps as texts drawn
+            chosen = kept[torch.randint(len(kept), (len(rows),), generator=generator)]  # a step for 64 drawn
             _fine_tuned(writer, rows[chosen], written[chosen], rate)
         return writer
     judge = teacher(0.0) if "good" in method else teacher()
