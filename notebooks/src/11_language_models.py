@@ -383,8 +383,8 @@ for arm in ("triple loss", "without hidden states", "label smoothing", "early st
     assert held_verdicts.loc[arm, "all seeds"] == "helps"
 gains = -held_nll["difference"]
 assert gains["without soft targets"] < 0.25 * gains["triple loss"]
-assert gains["without hidden states"] > 0.9 * gains["triple loss"]
-print("without soft targets less than a quarter of the triple loss's gain is left, without hidden states nine tenths")
+assert gains["without hidden states"] >= gains["triple loss"]
+print("of the triple loss's gain less than a quarter is left without soft targets, all without hidden states: yes")
 beside = report.verdicts(held, baseline="triple loss", metric="nll", higher_is_better=False)
 for arm, verdict in (("label smoothing", "helps"), ("early stopping", "hurts")):
     print(f"against the triple loss, {arm}: {beside.loc[arm, 'all seeds']}; groups: {report.tally(beside)[arm]}")
@@ -394,16 +394,16 @@ for arm, verdict in (("label smoothing", "helps"), ("early stopping", "hurts")):
 by_accuracy = report.verdicts(held, baseline="labels only")
 assert not (by_accuracy == "helps").any(axis=None)
 print("no arm gains accuracy, over 24 seeds or in a group: yes")
-print(f"early stopping, accuracy: {by_accuracy.loc['early stopping', 'all seeds']}; groups:", end=" ")
-print(report.tally(by_accuracy)["early stopping"])
-assert by_accuracy.loc["early stopping", "all seeds"] == "hurts"
+for arm, verdict in by_accuracy["all seeds"].items():
+    print(f"accuracy, {arm}: {verdict} over 24 seeds; groups: {report.tally(by_accuracy)[arm]}")
+    assert verdict == ("hurts" if arm == "early stopping" else "no useful difference")
 long_run = patient.loc["triple loss", "difference"]
 assert held_accuracy.loc["triple loss", "high"] < long_run
 print("the triple loss's interval ends below what it gained in the long run: yes")
 
 # %% [markdown]
 # **Seen.** Within the triple loss it is the soft targets: without them little of the gain is left, without the hidden
-# states nearly all of it. But *softness alone does more*. Labels of 0.9 and 0.1, which know nothing of any sentence,
+# states all of it. But *softness alone does more*. Labels of 0.9 and 0.1, which know nothing of any sentence,
 # leave a lower negative log-likelihood than the teacher. To stop in time helps too, but less, and costs accuracy: the
 # learning rate had not fallen yet. So a lower negative log-likelihood is no proof that a teacher's knowledge has
 # arrived.
