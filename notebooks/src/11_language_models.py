@@ -337,13 +337,13 @@ print("with labels only, more epochs make the negative log-likelihood far worse:
 # learning rates are those chosen for one epoch, for both.)
 
 # %% [markdown]
-# ### What holds the other one back?
+# ### What holds over-fitting back?
 #
 # The soft targets, one would say. But the hidden states might, and so might what needs no teacher: [softer
 # labels](GLOSSARY.md#label-smoothing), or [to stop in time](GLOSSARY.md#early-stopping). A run of three epochs takes
 # five minutes, too dear for so many arms. So a *smaller* run is asked: 320 short sentences, 572 others to test on,
 # three epochs, a teacher of its own for every seed, 24 seeds. Learning rates and the smoothing were chosen on other
-# seeds, by sentences that nobody learned from; early stopping goes by 160 such sentences.
+# seeds, by sentences that nobody learned from; early stopping takes the epoch that is best on 160 such sentences.
 
 # %%
 controls = experiments.load("language_distilbert_controls")
@@ -403,9 +403,9 @@ print("the triple loss's interval ends below what it gained in the long run: yes
 
 # %% [markdown]
 # **Seen.** Within the triple loss it is the soft targets: without them little of the gain is left, without the hidden
-# states all of it. But *softness alone does more*. Labels of 0.9 and 0.1, which know nothing of any sentence,
-# leave a lower negative log-likelihood than the teacher. To stop in time helps too, but less, and costs accuracy: the
-# learning rate had not fallen yet. So a lower negative log-likelihood is no proof that a teacher's knowledge has
+# states all of it. But *softness alone does more*. Labels of 0.9 and 0.1, which know nothing of any sentence, leave a
+# lower negative log-likelihood than the triple loss does. To stop in time helps too, but less, and costs accuracy (its
+# learning rate has not fallen by then). So a lower negative log-likelihood is no proof that a teacher's knowledge has
 # arrived.
 #
 # The 1.2 points of accuracy are not there in the smaller run, so it can't say what they are owed to; and smoothed
