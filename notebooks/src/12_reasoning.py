@@ -729,9 +729,9 @@ print("an expert's text takes the flourish away; the model's own, told or not, l
 # **Seen.** *What a prompt does moves into the weights*, by every way, in 40 steps. *And it spills over*: trained on "="
 # alone the rule comes out under "-", too, and beside the other rule. With an expert's text, with the told model's, and
 # with own text judged by it, the lines lie close together: not whose text it is decides, but what is in the batch. With
-# half of it elsewhere there is more of both, new and old. *What own text saves is the style*: nothing told the model to drop
-# its flourish, so it kept it, where the expert's text took it away. The reverse divergence was the slowest to learn: it
-# weighs by what the writer says, and at first it hardly ever says what it is to learn.
+# half of it elsewhere there is more of both, new and old. *What own text saves is the style*: nothing told the model to
+# drop its flourish, so it kept it, where the expert's text took it away. The reverse divergence was the slowest to
+# learn: it weighs by what the writer says, and at first that is hardly ever what it is to learn.
 #
 # SDFT's own experiments came out better for own text. There demonstrations are foreign to the model in a thousand ways,
 # of which the flourish is one, and the old skills are further from the new one than "-" is from "=".
