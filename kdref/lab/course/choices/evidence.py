@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "compared", "sentence"]
 
 POINTS = ("accuracy", "habit")  # shares, whose differences are points
-LESS = ("nll", "habit")  # less of it is better
-UNITS = {"accuracy": "points", "nll": "nats of NLL", "habit": "points of habit"}
+LESS = ("nll", "habit", "bits")  # less of it is better
+UNITS = {"accuracy": "points", "nll": "nats of NLL", "habit": "points of habit", "bits": "bits per byte"}
 
 
 class Evidence(NamedTuple):

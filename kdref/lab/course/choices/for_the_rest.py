@@ -13,7 +13,8 @@ TEXT = {"task": ("text",)}
 TOKENS = TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("the same",)}
 SUMS, SEARCH, BITS = "sequence_reasoning", "relation_retrieval", "edge_quantised"
 RUNNING, PRUNED = "running sums", "pruned against begun anew, both taught"
-WRITERS, STORED, REVIEWS = "writing_divergences", "writing_stored", "a decoder that writes film reviews"
+WRITERS, STORED, PIECES = "writing_divergences", "writing_stored", "writing_tokenisers"
+REVIEWS = "a decoder that writes film reviews"
 
 FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
     Choice(
@@ -52,15 +53,26 @@ FOR_OTHER_OUTPUTS: tuple[Choice, ...] = (
         TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
         "12",
         "sequence_level_loss",
-        (Evidence(SUMS, "checked traces", "the teacher's traces", "helps", f"{RUNNING}, one vocabulary"),),
+        (
+            Evidence(SUMS, "checked traces", "the teacher's traces", "helps", f"{RUNNING}, one vocabulary"),
+            Evidence(PIECES, "the teacher's text", "labels", "helps", REVIEWS, metric="bits"),
+        ),
     ),
     Choice(
         "then",
+        "how likely both find the same pieces of text (likelihood matching), beside labels",
+        TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
+        WRITING,
+        "likelihood_matching_loss",
+        (Evidence(PIECES, "likelihood matching", "labels", "helps", REVIEWS, metric="bits"),),
+    ),
+    Choice(
+        "beware",
         "logits across vocabularies, compared in the order of their size (ULD)",
         TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
         WRITING,
         "universal_logit_loss",
-        without="no run of ours trains with it",
+        (Evidence(PIECES, "sorted probabilities, weight 1", "labels", "hurts", REVIEWS, metric="bits"),),
     ),
     Choice(
         "start",
