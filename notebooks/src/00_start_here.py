@@ -139,7 +139,7 @@ print("it gets at least six of these eight right: yes")
 # | 09 | [adversarial](09_adversarial.ipynb) | a discriminator as the loss, and what it costs |
 # | 10 | [transfer data](10_transfer_data.ipynb) | model compression of 2006, unlabelled data, no data at all |
 # | 11 | [language models](11_language_models.ipynb) | half the layers of a pre-trained encoder, and what is kept |
-# | 19 | [writing models](19_writing_models.ipynb) | a small decoder learns to write; stored teachers, other tokenisers |
+# | 19 | [writing models](19_writing_models.ipynb) | a small decoder learns to write; stored teachers, other pieces |
 # | 12 | [reasoning](12_reasoning.ipynb) | traces, rejection sampling, on-policy distillation, in miniature |
 # | 13 | [scaling laws](13_scaling_laws.ipynb) | when to distil and when to train; what a law can foretell |
 # | 14 | [edge](14_edge.ipynb) | export, int8; size, latency and accuracy measured together |

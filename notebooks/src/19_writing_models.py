@@ -659,15 +659,16 @@ least = min(writing_tokenisers_tuning.WEIGHTS["sorted probabilities"])
 assert writing_tokenisers_tuning.chosen("sorted probabilities")[1] == least
 print("the best weight of sorted probabilities was the least that was tried:", least)
 beside = report.verdicts(pupils, baseline="the teacher's text", metric="bits", higher_is_better=False)["all seeds"]
-assert beside["likelihood matching"] == "hurts" and beside["forward, the teacher's pieces"] == "helps"
+assert beside["likelihood matching"] == "hurts"
+assert beside["forward, the teacher's pieces"] == "helps"
 print("the teacher's text helps more than likelihood matching, and forward KL in the teacher's pieces more still: yes")
 
 # %% [markdown]
 # **Seen.** Of *sorted probabilities* the least weight was best, 0.01, and even so they were not shown to help; with
-# weight 1 they hurt much. *Likelihood matching* helps, by 0.06 bits per byte. *The teacher's text* helps twice as much
-# here, where a student has few texts of its own: it read 4,800 new ones instead of its 800 six times over. And all of
-# it is little beside what forward KL gives to a student with the teacher's pieces, 0.24. So if the student is not
-# trained yet, and you may choose: take over the tokeniser.
+# weight 1 they hurt (at labels' rate, which is near where training breaks). *Likelihood matching* helps, by 0.06 bits
+# per byte. *The teacher's text* helps twice as much here, where a student has few texts of its own: it read 4,800 new
+# ones instead of its 800 six times over. And all of it is little beside what forward KL gives to a student with the
+# teacher's pieces, 0.24. So if the student is not trained yet, and you may choose: take over the tokeniser.
 
 # %% [markdown]
 # ## 7. Prune and distil (in depth)
@@ -704,7 +705,7 @@ kept_on = cuts[cuts["arm"].str.endswith("forward")]
 by_chance = lab.compare(kept_on, baseline="cut at random | forward", metric="nll", higher_is_better=False)
 important = by_chance.loc["cut by importance | forward"]
 print("nll, cut by importance, against cut at random, both distilled:", important["verdict"])
-assert important["verdict"] == "helps" and important["high"] < 0
+assert important["verdict"] == "helps"
 gain = by_chance.loc["anew | forward", "difference"]
 assert abs(important["difference"]) < gain / 5
 print("by importance or at random matters less than a fifth of what it matters that weights were kept: yes")

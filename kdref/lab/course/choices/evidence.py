@@ -12,8 +12,14 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "compared", "sentence"]
 
 POINTS = ("accuracy", "habit")  # shares, whose differences are points
-LESS = ("nll", "habit", "reverse")  # less of it is better
-UNITS = {"accuracy": "points", "nll": "nats of NLL", "habit": "points of habit", "reverse": "nats of reverse KL"}
+LESS = ("nll", "habit", "reverse", "bits")  # less of it is better
+UNITS = {
+    "accuracy": "points",
+    "nll": "nats of NLL",
+    "habit": "points of habit",
+    "reverse": "nats of reverse KL",
+    "bits": "bits per byte",
+}
 
 
 class Evidence(NamedTuple):

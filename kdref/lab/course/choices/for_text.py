@@ -12,7 +12,8 @@ WRITING = "19"  # the lesson that teaches losses on a language model's tokens
 TEXT = {"task": ("text",)}
 TOKENS = TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("the same",)}
 SUMS, RUNNING = "sequence_reasoning", "running sums"
-REVIEWS, STORED_AND_LABELS = "film reviews", "writing_stored + writing_divergences"
+REVIEWS, PIECES = "film reviews", "writing_tokenisers"
+STORED_AND_LABELS = "writing_stored + writing_divergences"
 
 FOR_TEXT: tuple[Choice, ...] = (
     Choice(
@@ -32,15 +33,26 @@ FOR_TEXT: tuple[Choice, ...] = (
         TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
         "12",
         "sequence_level_loss",
-        (Evidence(SUMS, "checked traces", "the teacher's traces", "helps", f"{RUNNING}, one vocabulary"),),
+        (
+            Evidence(SUMS, "checked traces", "the teacher's traces", "helps", f"{RUNNING}, one vocabulary"),
+            Evidence(PIECES, "the teacher's text", "labels", "helps", REVIEWS, metric="bits"),
+        ),
     ),
     Choice(
         "then",
+        "how likely both find the same pieces of text (likelihood matching), beside labels",
+        TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
+        WRITING,
+        "likelihood_matching_loss",
+        (Evidence(PIECES, "likelihood matching", "labels", "helps", REVIEWS, metric="bits"),),
+    ),
+    Choice(
+        "beware",
         "logits across vocabularies, compared in the order of their size (ULD)",
         TEXT | {"gives": ("logits and features", "logits"), "tokeniser": ("different",)},
         WRITING,
         "universal_logit_loss",
-        without="no run of ours trains with it",
+        (Evidence(PIECES, "sorted probabilities, weight 1", "labels", "hurts", REVIEWS, metric="bits"),),
     ),
     Choice(
         "start",
