@@ -397,7 +397,7 @@ for what, teacher, inputs in (
 # %% [markdown]
 # ### How much of it?
 #
-# A vocabulary is large. Lesson 11's two short forms: the **top k** words and the mass of all others
+# A vocabulary is large. Lesson 19's two short forms: the **top k** words and the mass of all others
 # (`sparse_teacher`), or k **samples** (`sampled_teacher`), unbiased. An index takes 4 bytes, a logarithm in float16 2,
 # and so does the tail. Here 2,000 "words", k = 20, in bytes for each example:
 
