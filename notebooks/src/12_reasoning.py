@@ -726,14 +726,14 @@ assert means.loc["an expert's text", "flourish"] < 0.2
 assert (means.loc[sole[1:], "flourish"] - means.loc["before", "flourish"]).abs().max() < 0.03
 print("an expert's text takes the flourish away; the model's own, told or not, leaves it as it was: yes")
 
-# %% [markdown] **Seen.** *What a prompt does moves into the weights*, by every way, in 40 steps. *And it spills over*:
-# trained on "=" alone the model errs under "-", too, and more beside the other rule. With an expert's text, with the
-# told model's, and with own text judged by it, the lines fall alike: not whose text it is decides, but what is in the
-# batch. With half of it elsewhere, each at its own rate, there is more of both, new and old. (What stood there is of
-# the kinds that are measured; of a third kind this says nothing.) *What the model's own text saves, told or not, is the
-# style*: nothing told it to drop its flourish, so it kept it, where the expert's text took it away. The reverse
-# divergence, at the rates chosen for it, learned less of the rule, and kept less beside the other one where half was
-# elsewhere.
+# %% [markdown]
+# **Seen.** *What a prompt does moves into the weights*, by every way, in 40 steps. *And it spills over*: trained on "="
+# alone the model errs under "-", too, and more beside the other rule. With an expert's text, with the told model's, and
+# with own text judged by it, the lines fall alike: not whose text it is decides, but what is in the batch. With half of
+# it elsewhere, each at its own rate, there is more of both, new and old. (What stood there is of the kinds that are
+# measured; of a third kind this says nothing.) *What the model's own text saves, told or not, is the style*: nothing
+# told it to drop its flourish, so it kept it, where the expert's text took it away. The reverse divergence, at the
+# rates chosen for it, learned less of the rule on "=" alone, and with half elsewhere kept less beside the other rule.
 #
 # SDFT's own experiments came out better for own text. This miniature can't say why; there demonstrations may be foreign
 # to the model in many ways, of which the flourish is one, and old skills be further from the new one.
