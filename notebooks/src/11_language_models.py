@@ -404,9 +404,10 @@ print("the triple loss's interval ends below what it gained in the long run: yes
 # %% [markdown]
 # **Seen.** Within the triple loss it is the soft targets: without them little of the gain is left, without the hidden
 # states all of it. But *softness alone does more*. Labels of 0.9 and 0.1, which know nothing of any sentence, leave a
-# lower negative log-likelihood than the triple loss does. To stop in time helps too, but less, and costs accuracy (its
-# learning rate has not fallen by then). So a lower negative log-likelihood is no proof that a teacher's knowledge has
-# arrived.
+# lower negative log-likelihood than the triple loss does, though the student gets nearly all of its training sentences
+# right with them: what they hold back is being too sure. To stop in time helps too, but less, and costs accuracy
+# (perhaps since its learning rate has not fallen by then). So a lower negative log-likelihood is no proof that a
+# teacher's knowledge has arrived.
 #
 # The 1.2 points of accuracy are not there in the smaller run, so it can't say what they are owed to; and smoothed
 # labels have not been tried in the long one.
@@ -675,14 +676,17 @@ lab.quiz("11")
 #
 # **Start from every other layer** of what was pre-trained when you have a large encoder and must serve a small one: it
 # costs nothing, and nothing else here is worth as much. **Smooth the labels** before you ask a teacher to hold back
-# over-fitting. **Add the teacher's outputs** while you fine-tune, computed once, when you train for more than an epoch,
-# and compare with that. **Distil in pre-training**, as DistilBERT did, when one student shall serve many tasks and you
-# can pay for it; then in fine-tuning again. **Prune the vocabulary** where sentences come from one field: what they
-# never use goes for free (section 2), what training never saw for little (section 5, in depth).
+# over-fitting; early stopping was worth less here, and cost accuracy. **Add the teacher's outputs** while you
+# fine-tune, computed once, when you train for more than an epoch on some thousands of sentences, and compare with
+# smoothed labels. Of its loss the soft targets count: in the small run little of the gain in negative log-likelihood
+# was left without them, all of it without hidden states. **Distil in pre-training**, as DistilBERT did, when one
+# student shall serve many tasks and you can pay for it; then in fine-tuning again. **Prune the vocabulary** where
+# sentences come from one field: what they never use goes for free (section 2), what training never saw for little
+# (section 5, in depth).
 #
-# **When not:** if a smaller pre-trained encoder exists, fine-tune it first, it is the baseline to beat; if labels are
-# many and training short, expect little from a teacher; if word counts are nearly as good, ship those. And don't report
-# a ratio to the teacher alone.
+# **When not:** if a smaller pre-trained encoder exists, fine-tune it first, it is the baseline to beat; if training is
+# short, or sentences are a few hundred, expect little accuracy from a teacher; if word counts are nearly as good, ship
+# those. And don't report a ratio to the teacher alone.
 #
 # **Cost:** distilling in pre-training reads all of BERT's text again, with the teacher's forward pass beside every
 # step; in fine-tuning it costs a teacher fine-tuned to each task, and its outputs, once.

@@ -628,10 +628,11 @@ print("differentiated as it stands, only k2 gives the gradient of KL(Q‖P); k3 
 # [**On-policy self-distillation**](GLOSSARY.md#on-policy-self-distillation) lets the model write without the context,
 # and judge itself with it: in *SDFT* ([Shenfeld et al. 2026](https://arxiv.org/abs/2601.19897)) c is a demonstration,
 # in *SDPO* ([Hübotter et al. 2026](https://arxiv.org/abs/2601.20802)) it is feedback, or another attempt that was
-# right. No new loss is needed for any of them: `token_loss` and `sequence_level_loss` as they are, and only what
-# student and teacher *read* differs.
+# right. (In both the judge follows the student slowly, say as an average of its weights; here it stays as it was.) No
+# new loss is needed for any of them: `token_loss` and `sequence_level_loss` as they are, and only what student and
+# teacher *read* differs.
 #
-# **What it forgets.** SDFT's authors report more of the new skill than by fine-tuning on demonstrations, and far less
+# **What it forgets.** SDFT's authors report more of the new skill than by fine-tuning on demonstrations, and much less
 # [forgetting](GLOSSARY.md#forgetting) of old ones. In miniature: running sums, and a model that obeys a context of one
 # token. "=" asks for sums, "-" for what is left if the numbers are taken away. Half of its texts end in a flourish. It
 # is a small network that reads context, sign, the sum so far and the next number: nothing that is measured is drawn, as
@@ -647,16 +648,16 @@ for said, context in contexts.items():
         print(f"{said:18}  {sums.text(asked[0])} {sign} {sums.text(steps[0])}")
 
 # %% [markdown]
-# The first rule shall now hold for "=" **where no context says so**. Everything else is to stay: "-" follows no rule,
-# and the context "zero counts as one" means that and no more. All ways see 1,280 texts:
+# The first rule shall now hold for "=" **where no context says so**. Everything else is to stay: "-" without a context
+# goes on without a rule, and the context "zero counts as one" means that and no more. All ways see 1,280 texts:
 #
 # - **an expert's text**: right under the rule, and never with a flourish;
 # - **text with the rule**, by the model itself with the context: its **tokens**, or its **probabilities** (context
 #   distillation);
 # - **own text**, judged by the model with the context: **forward** or **reverse** divergence (SDFT's);
-# - a control, **half elsewhere**: of as many texts half are on the other prompts, with what the model wrote there
-#   before. That a model's own old outputs keep old skills is older ([Li and Hoiem
-#   2016](https://arxiv.org/abs/1606.09282), on images).
+# - a control, **half elsewhere**: of as many texts half are on the other prompts, written by the model as it was (with
+#   own text: as it is, and judged by the model as it was). That a model's own old outputs keep old skills is older
+#   ([Li and Hoiem 2016](https://arxiv.org/abs/1606.09282), on images).
 
 # %%
 lab.show(_sequence_self.distilled)
@@ -686,9 +687,9 @@ report.table(
 )
 
 # %% [markdown]
-# A rate that is too low learns nothing, one that is too high forgets all, and ways at different rates can't be
-# compared. So each was tuned, on other seeds, for the mean of new and old; and here is the whole way, from rates that
-# teach nothing up to 0.01 (above, models break down):
+# A learning rate that is too low teaches nothing; on "=" alone, one that is too high forgets nearly all. So each way
+# was tuned, on other seeds, for the mean of new and old, and the table's ways differ in rate as well. Here is the whole
+# path of each, from rates that teach nothing up to 0.01 (above, some lose what they had learned):
 
 # %%
 tried = experiments.load("sequence_self_tuning")
@@ -727,14 +728,15 @@ print("an expert's text takes the flourish away; the model's own, told or not, l
 
 # %% [markdown]
 # **Seen.** *What a prompt does moves into the weights*, by every way, in 40 steps. *And it spills over*: trained on "="
-# alone the rule comes out under "-", too, and beside the other rule. With an expert's text, with the told model's, and
-# with own text judged by it, the lines lie close together: not whose text it is decides, but what is in the batch. With
-# half of it elsewhere there is more of both, new and old. *What own text saves is the style*: nothing told the model to
-# drop its flourish, so it kept it, where the expert's text took it away. The reverse divergence was the slowest to
-# learn: it weighs by what the writer says, and at first that is hardly ever what it is to learn.
+# alone the model errs under "-", too, and more beside the other rule. With an expert's text, with the told model's, and
+# with own text judged by it, the lines fall alike: not whose text it is decides, but what is in the batch. With half of
+# it elsewhere, each at its own rate, there is more of both, new and old. (What stood there is of the kinds that are
+# measured; of a third kind this says nothing.) *What the model's own text saves, told or not, is the style*: nothing
+# told it to drop its flourish, so it kept it, where the expert's text took it away. The reverse divergence, at the
+# rates chosen for it, learned less of the rule on "=" alone, and with half elsewhere kept less beside the other rule.
 #
-# SDFT's own experiments came out better for own text. There demonstrations are foreign to the model in a thousand ways,
-# of which the flourish is one, and the old skills are further from the new one than "-" is from "=".
+# SDFT's own experiments came out better for own text. This miniature can't say why; there demonstrations may be foreign
+# to the model in many ways, of which the flourish is one, and old skills be further from the new one.
 
 # %% [markdown]
 # ## 9. A checker or a teacher (in depth)
@@ -766,10 +768,12 @@ print("a step down the loss is a step up the chance to be right, on average: yes
 #
 # - **own text, rewarded**: eight texts of each problem; the advantage is R less the eight's mean, as in GRPO ([Shao et
 #   al. 2024](https://arxiv.org/abs/2402.03300), without its division by the spread, its clipping and its penalty);
-# - **own right texts**: five rounds of writing; what the checker finds right is fine-tuned on (STaR, section 2);
+# - **own right texts**: five rounds of writing; what the checker finds right is fine-tuned on (as in STaR, section 2);
 # - **the teacher's right texts**: the same with what the teacher writes, R1's recipe;
 # - **own text, judged by the teacher**, token by token, reverse divergence; and **by a good teacher**, who never saw a
 #   slip: the control for whether it is the method or who teaches.
+#
+# Learning rates were tuned on other seeds, for each method and number of texts.
 
 # %%
 lab.show(_sequence_checked.after)
@@ -846,11 +850,12 @@ print("in the end one's own right texts lead beyond what the good teacher itself
 
 # %% [markdown]
 # **Seen.** *Who judges* counts first: token by token, a student comes to its teacher, faults included, and stays there,
-# while a checker leads beyond it, since it knows the answers. *Dense beats sparse*: a good teacher's judgement of every
-# token gets as far as the reward with four times the texts. So it is published, too (section 5). But *what is done with
-# the check* counts as much: the same checker's right texts, fine-tuned on, beat its reward, and the student's own the
-# good teacher, too. A right text teaches all of its tokens, and eight texts of one problem, which the reward needs, are
-# seven problems less.
+# while a checker leads beyond it, since it knows the answers. *Dense beats sparse*, as long as texts are few: a good
+# teacher's judgement of every token gets as far with 640 texts as the reward with four times as many. So it is
+# published, too (section 5). With 10,240 no difference between the two is shown. But *what is done with the check*
+# counts, too: the same checker's right texts, fine-tuned on, beat its reward up to 2,560 texts, and the student's own
+# the good teacher. Likely reasons: a right text teaches all of its tokens, and eight texts of one problem, which this
+# reward compares, are seven problems less.
 #
 # What this does *not* show: here more than half of the texts are right from the start, and a right answer seldom
 # comes from wrong steps. Where hardly a text is right there is nothing to reward and nothing to pick (section 3), and
@@ -1144,16 +1149,18 @@ lab.check("12.6", my_context_loss)
 # %% [markdown]
 # ## 12. When to use which, and when not
 #
-# **Use fine-tuning on a teacher's text** when you can get text and nothing else, or when the vocabularies differ; and
-# **check** it wherever a check is to be had: that is where new knowledge comes in. **Take the teacher's probabilities**
-# where you can: on the same text they gained more than the drawn tokens, on sums and on walks. **Widen the text** where
-# errors add up: by the student's own (on-policy), if the teacher can be asked at any time and the student can write
-# already; or, cheaper and here better, by disturbing the teacher's. On our six steps neither was needed. **With a
-# checker and some right answers among what is drawn**, fine-tune on those first, the student's own or its teacher's:
-# it was quicker than the reward, and led beyond the teacher. **Context distillation** saves a prompt that is always the
-# same; put other prompts, as the model answers them now, into every batch.
-# **Speculative decoding** when one writes for few readers at once and the teacher's text must not change; distil the
-# draft model on the teacher, faults included, on whosever text is at hand.
+# **Use fine-tuning on a teacher's text** when you can get text and nothing else, or when the vocabularies differ (for
+# other ways then, [lesson 19](19_writing_models.ipynb)); and **check** it wherever a check is to be had: that is where
+# new knowledge comes in. **Take the teacher's probabilities** where you can: on the same text they gained more than the
+# drawn tokens in sections 5 and 6. **Widen the text** where errors add up: by the student's own (on-policy), if the
+# teacher can be asked at any time and the student can write already; or, cheaper and here better, by disturbing the
+# teacher's. On our six steps neither was needed. **With a checker and some right answers among what is drawn**,
+# fine-tune on those first, the student's own or its teacher's: it was quicker than the reward, and led beyond the
+# teacher. **Context distillation** saves a prompt that is always the same; let the model itself write, told or not,
+# where its style shall stay, and put other prompts, as the model answers them now, into every batch: in section 8 that,
+# not whose text it was, kept what was there before. **Speculative decoding** when one writes for few readers at once
+# and the teacher's text must not change; distil the draft model on the teacher, faults included, on whosever text is at
+# hand.
 #
 # **When not:** a check against a fault that is certain, or one that looks at answers only, where they can be guessed;
 # unchecked text of a teacher with a habit, for the student will have it too; on-policy for a student that can't write
