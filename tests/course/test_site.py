@@ -220,12 +220,14 @@ def test_widgets_are_shown_at_rest_and_quizzes_as_text_with_the_way_to_run_them(
     lessons = [name for name in visits if name.startswith("notebooks/") and name[10:12].isdigit()]
     texts = {name[10:12]: (folder / name).read_text(encoding="utf-8") for name in lessons}
     for number, text in texts.items():
-        assert "Something to move" in text, number
+        assert "Something to move" in text or number == "11", "lesson 11's is with the writing models, in 19"
         assert "takes your answers" in text, number
         words = " ".join(re.sub("<[^>]+>", "", text).split())
         assert f"(python -m kdref start {number})" in words, number
     without = {number for number, text in texts.items() if "at rest: the picture that its controls change" not in text}
-    assert without == {"05", "18"}, "lesson 05's triangle is drawn by the browser, lesson 18's chooser is all words"
+    assert without == {"05", "11", "18"}, (
+        "05's triangle is drawn by the browser, 18's chooser is all words, 11 has none"
+    )
 
 
 FAULTY = "<!DOCTYPE html><title>a page</title><main><article>{body}</article></main>"
