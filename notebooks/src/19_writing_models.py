@@ -181,8 +181,8 @@ for name in ("forward KL", "reverse KL"):
         optimizer.step()
 
 # %% [markdown]
-# So what a divergence gives up shows only where the student can't say what its teacher says. At one place a decoder
-# can say anything; at all places of all texts at once a small one can't. Which of the two counts has to be measured:
+# So what a divergence gives up stays only where the student can't say what its teacher says. At one place a decoder can
+# say anything; at all places of all texts at once a small one can't. Which of the two counts has to be measured:
 # section 3.
 #
 # **At the ends of β** the value of Jensen-Shannon vanishes, and the gradient shortens with it, to nothing at β = 0; but
@@ -205,9 +205,9 @@ for share_of_teacher in (1e-4, 0.1, 0.5, 0.9, 1 - 1e-4):
 # %% [markdown]
 # ## 3. Distilled, six ways
 #
-# The teacher judges every place of a training sentence, and the student is trained to say the same. That is all of it:
-# which token came next plays no part in the loss, except as the past of the one after. Both students read the same
-# sentences, so the teacher is asked once.
+# The teacher judges every place of a training sentence, and the student is trained to say the same: which token came
+# next plays no part in the loss, except as the past of the one after. Both students read the same sentences, so the
+# teacher is asked once.
 
 # %%
 stored = experiments.load("writing_divergences")
@@ -250,8 +250,7 @@ assert all(own_loss["forward"][how] < own_loss["reverse"][how] - 0.1 for how in 
 print("the student of forward KL has the smaller reverse KL, too: yes")
 
 # %% [markdown]
-# Words, seldom sentences: the budget is small. And the student of reverse KL is behind even at its own loss. Is that
-# one seed's luck?
+# Words, seldom sentences: the budget is small. And the student of reverse KL is behind even at its own loss.
 #
 # The stored experiment has 24 seeds, and all students of a seed the same first weights, order and number of rows:
 #
@@ -325,20 +324,20 @@ print("to the teacher's liking, against forward KL:", told.loc[choosing, "qualit
 # none was shown to come nearer to the teacher.
 #
 # **Mode seeking in practice.** Reverse KL, the mixtures and total variation do write *less varied* text than forward
-# KL. But the promise has a second half, that what is left is better. The teacher likes reverse KL's and total
-# variation's less, and of the three mixtures one, skewed forward KL, a little more. (More variety is no merit by
-# itself: labels' students have more than the teacher.) That reverse KL is behind by both divergences, its own too,
-# fits what Wu et al. say: what differs is not where the divergences lead, but how soon they get there. A student that
-# begins with random weights is far from its teacher, and there reverse KL is a poor guide. MiniLLM begins with students
-# that write already, and learns on their own text.
+# KL, by distinct pairs (by self-BLEU not reverse KL's). But the promise has a second half, that what is left is better.
+# The teacher likes reverse KL's and total variation's less, and of the three mixtures one, skewed forward KL, a little
+# more. (More variety is no merit by itself: labels' students have more than the teacher.) That reverse KL is behind by
+# both divergences, its own too, fits what Wu et al. say: what differs is not where the divergences lead, but how soon
+# they get there. A student that begins with random weights is far from its teacher, and there reverse KL is a poor
+# guide. MiniLLM begins with students that write already, and learns on their own text.
 #
 # One of 24 students of Jensen-Shannon (seed 1002) failed to train at the rate that had been chosen, so its intervals
 # are wide.
 #
 # ### Was the time enough?
 #
-# Those 500 steps are hardly more than one pass, and the loss on training sentences was still falling. So, with eight
-# of the seeds, four times as many:
+# Those 500 steps are hardly more than one pass. So, with eight of the seeds and the same learning rates, four times as
+# many:
 
 # %% tags=["nbval-ignore-output"]
 longer = experiments.load("writing_longer")
@@ -379,15 +378,15 @@ for measure, more in MEASURES.items():
 assert [begun[measure] for measure in ("nll", "forward", "quality", "distinct")] == ["hurts", "hurts", "helps", "hurts"]
 
 # %% [markdown]
-# There it is, the promise as it was made: reverse KL's student writes less varied text, and the teacher likes it more,
-# by 0.25 nats per token. It pays by perplexity, and covers less of what the teacher would say; nearer to the teacher it
-# is not, on its own text either. So mode seeking is no property of a divergence alone: it takes a student that is near.
+# Here the promise is kept: reverse KL's student writes less varied text, and the teacher likes it more, by 0.25 nats
+# per token. It pays by perplexity, and covers less of what the teacher would say; nearer to the teacher it is not, on
+# its own text either. So it took a student that is near, at the start or after longer training.
 #
 # ## 4. A vocabulary that does not fit
 #
-# Real vocabularies are larger than ours. Logits of 2,048 tokens over a vocabulary of 151,936 (Qwen's) in float32: one
-# such tensor is 1.16 GiB. A divergence written down plainly holds about nine of them: the logits of both, their
-# log-softmaxes, probabilities, products, and gradients. That can fill the memory before the network does.
+# Logits of 2,048 tokens over a vocabulary of 151,936 (Qwen's) in float32: one such tensor is 1.16 GiB. A divergence
+# written down plainly holds about eight of them: the logits of both, their log-softmaxes, probabilities, products, and
+# gradients. That can fill the memory before the network does.
 #
 # The way out: logits are a product of hidden states, which are small, with the output matrix. So project a few tokens,
 # compare, compute *their* gradient at once, and forget their logits, before the next few come ([fused
@@ -466,7 +465,7 @@ print(f"both cut to the shared columns: {token_loss(few, many[:, :n], kind='forw
 
 # %% [markdown]
 # On every word that there is these two agree. Filled up with 0, a student is said to speak columns that it hasn't got,
-# and has a loss that it can't get rid of; with −∞ that loss is infinite, since the teacher gives them a probability,
+# and has a loss that is about no word; with −∞ that loss is infinite, since the teacher gives them a probability,
 # however small. **Cut both sides**: of columns that are no word nothing is to be learned. (Where the student truly
 # lacks words, that its teacher uses, −∞ is the truth, and an infinite forward KL says so: it *can't* say them. Then the
 # tokenisers differ, and section 6 is what helps.)
@@ -564,11 +563,11 @@ print("made to add up, the text is more to the teacher's liking, and less varied
 
 # %% [markdown]
 # **Seen.** Eight of 512 words are a twentieth of the bytes, and each way costs. *Drawn words* cost least: right on
-# average, they keep more than half of what distributions gained over labels. *The top words made to add up* cost
-# most, in perplexity more than having no teacher at all. But look at what such a student writes: less than a third of
-# its pairs are distinct, and it is more to the teacher's liking than any student of section 3. It has learnt the head
-# of every distribution alone, as if the teacher drew at a lower temperature. *The tail's mass* tells how much the
-# others get, and not who among them. How much is lost depends on how sure the teacher is: this one gives all but its
+# average, they keep more than half of what distributions gained over labels. *The top words*, in either form, are by
+# perplexity worse than no teacher; made to add up they are worst. But look at what such a student writes: less than a
+# third of its pairs are distinct, and it is more to the teacher's liking than any student of section 3. It has learnt
+# the head of every distribution alone, as if the teacher drew at a lower temperature. *The tail's mass* tells how much
+# the others get, and not who among them. Of a surer teacher the top words leave out less: this one gives all but its
 # sixteen likeliest words a fifth.
 
 # %% [markdown]
@@ -579,7 +578,7 @@ print("made to add up, the text is more to the teacher's liking, and less varied
 #
 # - **The teacher's text**, cut again by the student's tokeniser: always possible ([lesson 12](12_reasoning.ipynb)).
 # - **ULD** (universal logit distillation, Boizard et al.): sort both distributions, and compare the largest with the
-#   largest, the second with the second. It ignores which token is which, and which place.
+#   largest, the second with the second. It ignores which token is which.
 # - **[Likelihood matching](GLOSSARY.md#likelihood-matching)** (ALM, Minixhofer et al. 2025): compare how likely both
 #   find the same *piece of text*, between two [borders that both tokenisers have](GLOSSARY.md#alignment-of-spans).
 #   Hugging Face's GOLD aligns by the same borders, and then compares whole vocabularies.
@@ -609,8 +608,9 @@ span_of_ours, span_of_theirs, is_span = align_spans(ours, theirs)
 print("span of each token:", span_of_theirs.tolist(), "and", span_of_ours.tolist())
 
 # %% [markdown]
-# A model's log-probability of a span is the sum of its tokens' (the chain rule). That is no approximation: a model of
-# bytes, read through either tokeniser, says the same of every span.
+# A model's log-probability of a span, cut as its tokeniser cuts it, is the sum of its tokens' (the chain rule). A model
+# of bytes, read through either tokeniser, says the same of every span. (A model of tokens gives other cuts of the same
+# bytes a probability too, which this sum leaves out.)
 
 # %%
 of_bytes = torch.randn(int(ours[-1]), generator=torch.Generator().manual_seed(0), dtype=torch.float64).abs().neg()
@@ -668,11 +668,12 @@ print("the teacher's text helps more than likelihood matching, and forward KL in
 
 # %% [markdown]
 # **Seen.** Of *sorted probabilities* the least weight was best, 0.01, and even so they were not shown to help; with
-# weight 1 they hurt (at labels' rate, which is near where training breaks: a few students of labels partly did).
-# *Likelihood matching* helps, in the median seed by 0.05 bits per byte. *The teacher's text* helps twice as much here,
-# where a student has few texts of its own: it read 4,800 new ones instead of its 800 six times over. And all of it is
-# little beside what forward KL gives to a student with the teacher's pieces, 0.24 against its own labels. So if the
-# student is not trained yet, and you may choose: take over the tokeniser.
+# weight 1 they hurt, at a learning rate that was tuned for labels only, near where training breaks (a few students of
+# labels partly did): how much they would at a rate of their own is not known. *Likelihood matching* helps, in the
+# median seed by 0.05 bits per byte. *The teacher's text* helps twice as much here, where a student has few texts of its
+# own: it read 4,800 new ones instead of its 800 six times over. And all of it is little beside what forward KL gives to
+# a student with the teacher's pieces, 0.24 against its own labels. So if the student is not trained yet, and you may
+# choose: take over the tokeniser.
 
 # %% [markdown]
 # ## 7. Prune and distil (in depth)
@@ -873,14 +874,16 @@ lab.check("19.5", my_spans)
 #
 # **Forward KL at every place** is where to begin, when the teacher's distributions are at hand: on the same text they
 # took the perplexity from 49 to 38. **Reverse KL** for a student that writes already, if text that the teacher likes is
-# worth more than variety; one that begins with random weights it leads badly. **The fused loss** whenever the
-# vocabulary is large: it is exact. **Cut both sides** to the shared columns when a family's vocabularies differ.
-# **Store drawn words**, not the likeliest, unless careful, narrow text is what you want. **Cut the student out of the
-# teacher**, if you may: distilled for 500 steps it comes near to what one begun anew reaches in 2,000 (28 and 25).
+# worth more than variety and perplexity; one with random weights it leads badly at first. **The fused loss** whenever
+# the vocabulary is large: it is exact. **Cut both sides** to the shared columns when a family's vocabularies differ.
+# **Store drawn words**, where few are kept, not the likeliest, unless careful, narrow text is what you want. **Cut the
+# student out of the teacher**, if you may: distilled for 500 steps it comes near to what one begun anew reaches in
+# 2,000 (28 and 25).
 #
-# **When not:** without a student of labels alone beside it, or with a budget that tells nothing: reverse KL's verdict
-# turned with four times the steps. Top words made to add up, where variety or perplexity counts. ULD alone. And where
-# only the teacher's text is to be had, [lesson 12](12_reasoning.ipynb) is yours.
+# **When not:** without a student of labels alone beside it, or with a budget that tells nothing: the quality of reverse
+# KL's text turned with four times the steps. Top words made to add up, where variety or perplexity counts. ULD: beside
+# labels it was not shown to help; the teacher's text helped more than likelihood matching, and [lesson
+# 12](12_reasoning.ipynb) is about that.
 #
 # **Cost:** the teacher's forward pass beside every step of the student's, or once, and its distributions on disk; for
 # other tokenisers a table of borders; for pruning a few hundred sentences read.
